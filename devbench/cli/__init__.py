@@ -1,0 +1,57 @@
+"""The command line: a thin file a verb. Heavy libraries are imported inside the verbs."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+import devbench
+from devbench.cli import detect, list_, report, run, runs, show, transfer
+from devbench.errors import DevbenchError
+
+app = typer.Typer(
+    name="devbench",
+    help="What devices this machine has, how fast each is, and how far the figures can be trusted.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("detect")(detect.detect)
+app.command("list")(list_.list_)
+app.command("run")(run.run)
+app.command("runs")(runs.runs)
+app.command("show")(show.show)
+app.command("report")(report.report)
+app.command("export")(transfer.export)
+app.command("import")(transfer.import_)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"devbench {devbench.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version and exit."
+    ),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point of the program. An error on purpose is one line on standard error, no traceback."""
+    try:
+        app()
+    except DevbenchError as error:
+        print(f"devbench: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # The reader of a pipe left, as in `devbench show | head`. Python would complain at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)

@@ -1,0 +1,1 @@
+"""Adapters between devbench and deep-learning frameworks. None imports its framework on import."""

@@ -1,0 +1,130 @@
+"""What devbench asks of a framework. A third party adds one by the entry point `devbench.frameworks`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from devbench.model import Device, DType, Json, Target
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class FrameworkView:
+    """What a framework says of itself once it is imported, and the devices that it sees."""
+
+    name: str
+    version: str
+    file: str
+    devices: tuple[Device, ...]
+    build: Mapping[str, Json] = field(default_factory=dict)
+    import_s: float | None = None
+
+
+class Timer(Protocol):
+    """Measures queued steps on one kind of device."""
+
+    #: Stated in every result: which clock, and how the device was waited for.
+    name: str
+
+    def __call__(self, run: Callable[[], Any], block: int) -> tuple[float, ...]:
+        """Run `block` steps in a row and return seconds a step: one figure (their mean) or `block`."""
+        ...
+
+
+class WallTimer:
+    """The host's monotonic clock around a block of steps that ends in a synchronisation.
+
+    Right for a CPU, and for devices whose framework has no events: what the synchronisation itself
+    costs is spread over the block.
+    """
+
+    def __init__(self, synchronize: Callable[[], None] | None, waits: str) -> None:
+        self._synchronize = synchronize
+        self.name = f"perf_counter, {waits}"
+
+    def __call__(self, run: Callable[[], Any], block: int) -> tuple[float, ...]:
+        if self._synchronize is None:
+            start = time.perf_counter_ns()
+            for _ in range(block):
+                run()
+            return ((time.perf_counter_ns() - start) / block * 1e-9,)
+        self._synchronize()
+        start = time.perf_counter_ns()
+        for _ in range(block):
+            run()
+        self._synchronize()
+        return ((time.perf_counter_ns() - start) / block * 1e-9,)
+
+
+class Framework(Protocol):
+    """One framework. Made without arguments; nothing is imported before `start`."""
+
+    name: str
+    #: What to install: ``pip install 'devbench[extra]'``, and the distribution looked for.
+    extra: str
+    module: str
+    #: Execution modes, the framework's idiom first.
+    modes: tuple[str, ...]
+
+    def environment(self, target: Target | None, threads: int) -> dict[str, str]:
+        """Environment variables of a worker, set before it starts (parent side).
+
+        target None: a worker that only lists the devices, and so must see all of them.
+        """
+        ...
+
+    def start(self, target: Target | None, threads: int) -> None:
+        """Import the framework and settle threads, math modes and visible devices (worker side)."""
+        ...
+
+    def describe(self) -> FrameworkView: ...
+
+    def settings(self) -> Mapping[str, Json]:
+        """Math settings in force that decide speed or accuracy, for the record."""
+        ...
+
+    def device(self, address: str) -> str:
+        """An address such as ``GPU:0`` as a builder writes it."""
+        ...
+
+    def scope(self, address: str) -> AbstractContextManager[Any]:
+        """Builders and steps run inside it."""
+        ...
+
+    def tensor(self, array: np.ndarray, dtype: DType, address: str) -> Any:
+        """A host array on the device: floats as `dtype`, other kinds as they are."""
+        ...
+
+    def numpy(self, tensor: Any) -> np.ndarray | None:
+        """A result on the host, floats as float64; None when it is not one of this framework's."""
+        ...
+
+    def unsupported(self, dtype: DType, address: str) -> str | None:
+        """Why the device cannot compute in `dtype`; None when it can."""
+        ...
+
+    def compile(self, function: Callable[..., Any], mode: str) -> Callable[..., Any]: ...
+
+    def timer(self, address: str) -> Timer: ...
+
+    def load(self, address: str) -> Callable[[], Any]:
+        """A step that keeps every CPU thread of the framework busy, to count them."""
+        ...
+
+    def is_out_of_memory(self, error: BaseException) -> bool: ...
+
+    def reset_peak_memory(self, address: str) -> None: ...
+
+    def peak_memory(self, address: str) -> int | None:
+        """Most bytes held on the device since the reset; None where the framework cannot tell."""
+        ...
+
+    def release(self) -> None:
+        """Give back what the last case held."""
+        ...

@@ -1,0 +1,166 @@
+"""TensorFlow with Keras 3 behind the `Framework` protocol.
+
+Run for real on CPUs. The GPU paths follow TensorFlow's documentation and have not yet run on a GPU.
+"""
+
+from __future__ import annotations
+
+import gc
+import re
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+from devbench.frameworks.base import FrameworkView, Timer, WallTimer
+from devbench.model import Device, DType, Json, Target
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class TensorFlowFramework:
+    name = "tensorflow"
+    extra = "tensorflow"
+    module = "tensorflow"
+    modes = ("function", "eager", "xla")
+
+    def environment(self, target: Target | None, threads: int) -> dict[str, str]:
+        variables = {
+            # The getter still answers 0 with these set, so the worker counts threads under load.
+            "TF_NUM_INTRAOP_THREADS": str(threads),
+            "TF_NUM_INTEROP_THREADS": str(threads),
+            "OMP_NUM_THREADS": str(threads),
+            "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+            "TF_CPP_MIN_LOG_LEVEL": "1",
+            "KERAS_BACKEND": "tensorflow",
+            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        }
+        if target is not None and all(address.startswith("CPU") for address in target.devices):
+            variables["CUDA_VISIBLE_DEVICES"] = "-1"
+        return variables
+
+    def start(self, target: Target | None, threads: int) -> None:
+        import tensorflow as tf
+
+        self._tf = tf
+        if target is not None:
+            # Otherwise TensorFlow opens a context on every GPU of the machine.
+            wanted = {address for address in target.devices if address.startswith("GPU")}
+            gpus = tf.config.list_physical_devices("GPU")
+            tf.config.set_visible_devices(
+                [gpu for index, gpu in enumerate(gpus) if f"GPU:{index}" in wanted], "GPU"
+            )
+
+    def describe(self) -> FrameworkView:
+        tf = self._tf
+        devices = [Device("tensorflow", "CPU:0", "cpu", "CPU", "cpu")]
+        gpus = tf.config.list_physical_devices("GPU")
+        bus_ids = self._bus_ids() if gpus else {}
+        for index, gpu in enumerate(gpus):
+            facts = tf.config.experimental.get_device_details(gpu)
+            capability = facts.get("compute_capability")
+            devices.append(
+                Device(
+                    "tensorflow",
+                    f"GPU:{index}",
+                    "gpu",
+                    str(facts.get("device_name", gpu.name)),
+                    bus_ids.get(index, f"gpu:{index}"),
+                    None,
+                    ".".join(map(str, capability)) if capability else None,
+                )
+            )
+        return FrameworkView(
+            name="tensorflow",
+            version=str(tf.__version__),
+            file=str(tf.__file__),
+            devices=tuple(devices),
+            build={key: value for key, value in tf.sysconfig.get_build_info().items()},
+        )
+
+    def _bus_ids(self) -> dict[int, str]:
+        """GPU index → PCI bus id, from the description of the local devices.
+
+        `get_device_details` gives name and compute capability only, and two GPUs may share both.
+        """
+        from tensorflow.python.client import device_lib
+
+        found = {}
+        for device in device_lib.list_local_devices():
+            match = re.search(r"pci bus id: ([0-9a-fA-F:.]+)", device.physical_device_desc)
+            if device.device_type == "GPU" and match:
+                found[int(device.name.rsplit(":", 1)[1])] = match[1].lower()
+        return found
+
+    def settings(self) -> Mapping[str, Json]:
+        tf = self._tf
+        return {
+            "intraop_threads": tf.config.threading.get_intra_op_parallelism_threads(),
+            "interop_threads": tf.config.threading.get_inter_op_parallelism_threads(),
+            "tf32": tf.config.experimental.tensor_float_32_execution_enabled(),
+            "xla_jit": str(tf.config.optimizer.get_jit()),
+        }
+
+    def device(self, address: str) -> str:
+        return f"/{address}"
+
+    def scope(self, address: str) -> AbstractContextManager[Any]:
+        return self._tf.device(f"/{self._local(address)}")  # type: ignore[no-any-return]
+
+    def _local(self, address: str) -> str:
+        """The address among the visible devices: the only visible GPU is GPU:0 whatever its index."""
+        kind, index = address.split(":")
+        if kind == "CPU":
+            return address
+        visible = [gpu.name.rsplit(":", 1)[1] for gpu in self._tf.config.get_visible_devices("GPU")]
+        return f"GPU:{visible.index(index)}"
+
+    def tensor(self, array: np.ndarray, dtype: DType, address: str) -> Any:
+        with self.scope(address):
+            is_float = array.dtype.kind == "f"
+            return self._tf.convert_to_tensor(array, dtype=dtype.name if is_float else None)
+
+    def numpy(self, tensor: Any) -> np.ndarray | None:
+        if not self._tf.is_tensor(tensor) and not isinstance(tensor, self._tf.Variable):
+            return None
+        if tensor.dtype.is_floating:
+            tensor = self._tf.cast(tensor, self._tf.float64)
+        return tensor.numpy()  # type: ignore[no-any-return]
+
+    def unsupported(self, dtype: DType, address: str) -> str | None:
+        return None
+
+    def compile(self, function: Callable[..., Any], mode: str) -> Callable[..., Any]:
+        if mode == "eager":
+            return function
+        return self._tf.function(function, jit_compile=mode == "xla")  # type: ignore[no-any-return]
+
+    def timer(self, address: str) -> Timer:
+        return WallTimer(self._tf.test.experimental.sync_devices, "sync_devices a block")
+
+    def load(self, address: str) -> Callable[[], Any]:
+        tf = self._tf
+        with tf.device("/CPU:0"):
+            a = tf.fill((1024, 1024), 0.5)
+
+        def step() -> Any:
+            with tf.device("/CPU:0"):
+                return tf.matmul(a, a)
+
+        return step
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        return isinstance(error, self._tf.errors.ResourceExhaustedError | MemoryError)
+
+    def reset_peak_memory(self, address: str) -> None:
+        if address.startswith("GPU"):
+            self._tf.config.experimental.reset_memory_stats(self._local(address))
+
+    def peak_memory(self, address: str) -> int | None:
+        if address.startswith("GPU"):
+            return int(self._tf.config.experimental.get_memory_info(self._local(address))["peak"])
+        return None
+
+    def release(self) -> None:
+        self._tf.keras.backend.clear_session()
+        gc.collect()

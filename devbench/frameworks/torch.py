@@ -1,0 +1,190 @@
+"""torch behind the `Framework` protocol: CPU, CUDA and ROCm, MPS, XPU.
+
+Run for real on CPUs. The CUDA, MPS and XPU paths follow torch's documentation and have not yet run
+on such a device.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+from devbench.frameworks.base import FrameworkView, Timer, WallTimer
+from devbench.model import Device, DType, Json, Target
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class EventTimer:
+    """CUDA events around every one of a block of queued steps.
+
+    A synchronisation before each start event would add launch latency to short steps; so the block
+    is queued, each step between its own pair of events, and waited for once at the end.
+    """
+
+    name = "cuda events around queued steps"
+
+    def __init__(self, torch: Any, address: str) -> None:
+        self._torch = torch
+        self._address = address
+
+    def __call__(self, run: Callable[[], Any], block: int) -> tuple[float, ...]:
+        cuda = self._torch.cuda
+        with cuda.device(self._address):
+            pairs = [
+                (cuda.Event(enable_timing=True), cuda.Event(enable_timing=True)) for _ in range(block)
+            ]
+            for start, end in pairs:
+                start.record()
+                run()
+                end.record()
+            cuda.synchronize()
+        return tuple(start.elapsed_time(end) * 1e-3 for start, end in pairs)
+
+
+class TorchFramework:
+    name = "torch"
+    extra = "torch"
+    module = "torch"
+    modes = ("eager", "compiled")
+
+    def environment(self, target: Target | None, threads: int) -> dict[str, str]:
+        variables = {
+            "OMP_NUM_THREADS": str(threads),
+            "MKL_NUM_THREADS": str(threads),
+            # An active wait policy would burn the CPU of whoever is timed next.
+            "OMP_WAIT_POLICY": "PASSIVE",
+            # Indices then mean the same to NVML, torch and TensorFlow.
+            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        }
+        if target is not None and target.devices == ("cpu",):
+            variables["CUDA_VISIBLE_DEVICES"] = "-1"
+        return variables
+
+    def start(self, target: Target | None, threads: int) -> None:
+        import torch
+
+        self._torch = torch
+        torch.set_num_threads(threads)
+
+    def describe(self) -> FrameworkView:
+        torch = self._torch
+        devices = [Device("torch", "cpu", "cpu", "CPU", "cpu")]
+        if torch.cuda.is_available():
+            devices += [self._cuda_device(index) for index in range(torch.cuda.device_count())]
+        if torch.backends.mps.is_available():
+            devices.append(Device("torch", "mps", "mps", "Apple GPU", "mps"))
+        if hasattr(torch, "xpu") and torch.xpu.is_available():
+            for index in range(torch.xpu.device_count()):
+                facts = torch.xpu.get_device_properties(index)
+                physical = str(getattr(facts, "uuid", "")) or f"xpu:{index}"
+                devices.append(
+                    Device("torch", f"xpu:{index}", "xpu", facts.name, physical, facts.total_memory)
+                )
+        return FrameworkView(
+            name="torch",
+            version=str(torch.__version__),
+            file=str(torch.__file__),
+            devices=tuple(devices),
+            build={
+                "cuda": torch.version.cuda,
+                "hip": torch.version.hip,
+                "cudnn": torch.backends.cudnn.version() if torch.cuda.is_available() else None,
+                "arch_list": torch.cuda.get_arch_list() if torch.cuda.is_available() else [],
+                "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+            },
+        )
+
+    def _cuda_device(self, index: int) -> Device:
+        facts = self._torch.cuda.get_device_properties(index)
+        uuid = getattr(facts, "uuid", None)
+        if uuid is not None:
+            physical = f"GPU-{uuid}"
+        elif hasattr(facts, "pci_bus_id"):
+            domain = getattr(facts, "pci_domain_id", 0)
+            physical = f"{domain:08x}:{facts.pci_bus_id:02x}:{facts.pci_device_id:02x}.0"
+        else:
+            physical = f"cuda:{index}"
+        return Device(
+            "torch",
+            f"cuda:{index}",
+            "cuda",
+            facts.name,
+            physical,
+            facts.total_memory,
+            f"{facts.major}.{facts.minor}",
+        )
+
+    def settings(self) -> Mapping[str, Json]:
+        torch = self._torch
+        return {
+            "intraop_threads": torch.get_num_threads(),
+            "interop_threads": torch.get_num_interop_threads(),
+            "float32_matmul_precision": torch.get_float32_matmul_precision(),
+            "cudnn_benchmark": torch.backends.cudnn.benchmark,
+            "cudnn_allow_tf32": torch.backends.cudnn.allow_tf32,
+            "onednn": torch.backends.mkldnn.is_available(),
+        }
+
+    def device(self, address: str) -> str:
+        return address
+
+    def scope(self, address: str) -> AbstractContextManager[Any]:
+        return self._torch.cuda.device(address) if address.startswith("cuda") else nullcontext()
+
+    def tensor(self, array: np.ndarray, dtype: DType, address: str) -> Any:
+        tensor = self._torch.from_numpy(array)
+        if tensor.is_floating_point():
+            tensor = tensor.to(getattr(self._torch, dtype.name))
+        return tensor.to(address)
+
+    def numpy(self, tensor: Any) -> np.ndarray | None:
+        if not isinstance(tensor, self._torch.Tensor):
+            return None
+        tensor = tensor.detach().to("cpu")
+        if tensor.is_floating_point():
+            tensor = tensor.to(self._torch.float64)
+        return tensor.numpy()  # type: ignore[no-any-return]
+
+    def unsupported(self, dtype: DType, address: str) -> str | None:
+        if address == "mps" and dtype.name == "float64":
+            return "MPS has no float64"
+        return None
+
+    def compile(self, function: Callable[..., Any], mode: str) -> Callable[..., Any]:
+        return function if mode == "eager" else self._torch.compile(function)  # type: ignore[no-any-return]
+
+    def timer(self, address: str) -> Timer:
+        kind = address.split(":")[0]
+        if kind == "cuda":
+            return EventTimer(self._torch, address)
+        if kind == "cpu":
+            return WallTimer(None, "CPU calls block")
+        return WallTimer(getattr(self._torch, kind).synchronize, f"torch.{kind}.synchronize a block")
+
+    def load(self, address: str) -> Callable[[], Any]:
+        a = self._torch.full((1024, 1024), 0.5)
+        return lambda: a @ a
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        # Allocation failures on the CPU are a plain RuntimeError from DefaultCPUAllocator.
+        return isinstance(error, self._torch.OutOfMemoryError | MemoryError) or (
+            isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+        )
+
+    def reset_peak_memory(self, address: str) -> None:
+        if address.startswith("cuda"):
+            self._torch.cuda.reset_peak_memory_stats(address)
+
+    def peak_memory(self, address: str) -> int | None:
+        if address.startswith("cuda"):
+            return int(self._torch.cuda.max_memory_allocated(address))
+        return None
+
+    def release(self) -> None:
+        gc.collect()
+        if self._torch.cuda.is_available():
+            self._torch.cuda.empty_cache()

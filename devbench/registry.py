@@ -1,0 +1,252 @@
+"""Finds suites, frameworks and reporters by entry point, and suites by file.
+
+A plugin that cannot be loaded becomes a `Broken` row; a file that the user named and that cannot be
+loaded is an error, since it was asked for.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import importlib.util
+import linecache
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+from devbench.declare import Benchmark
+from devbench.errors import DeclarationError, UsageError, unknown
+from devbench.frameworks.base import Framework
+from devbench.model import Json
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a suite comes from, in a form that a worker in another process can load it from.
+
+    kind ``source``: the text itself, for a class that was written in a notebook cell.
+    """
+
+    suite: str
+    kind: Literal["module", "file", "source"]
+    location: str
+
+    def to_json(self) -> Json:
+        return {"suite": self.suite, "kind": self.kind, "location": self.location}
+
+    @classmethod
+    def from_json(cls, data: Json) -> Source:
+        return cls(data["suite"], data["kind"], data["location"])
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A plugin that could not be loaded, and why."""
+
+    group: str
+    name: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """All benchmarks that can be chosen, with the source of each suite."""
+
+    benchmarks: Mapping[str, Benchmark]
+    sources: Mapping[str, Source]
+    broken: tuple[Broken, ...]
+
+    @property
+    def suites(self) -> tuple[str, ...]:
+        return tuple(self.sources)
+
+
+def load_catalog(paths: Iterable[Path] = (), extra: Iterable[Source] = ()) -> Catalog:
+    """The installed suites, then `extra`, then the files in `paths`.
+
+    Raises UsageError for a file that cannot be loaded or that repeats a benchmark's name.
+    """
+    benchmarks: dict[str, Benchmark] = {}
+    sources: dict[str, Source] = {}
+    broken: list[Broken] = []
+    for point in _points("devbench.suites"):
+        source = Source(point.name, "module", point.value)
+        try:
+            loaded = load_suite(source)
+            _refuse_duplicates(loaded, benchmarks)
+        except UsageError as error:
+            broken.append(Broken("devbench.suites", point.name, str(error)))
+            continue
+        sources[source.suite] = source
+        benchmarks |= {benchmark.name: benchmark for benchmark in loaded}
+    for source in (*extra, *(Source(path.stem, "file", str(path.resolve())) for path in paths)):
+        if source.suite in sources:
+            raise UsageError(
+                f"{source.location}: there is already a suite {source.suite!r}; rename the file"
+            )
+        loaded = load_suite(source)
+        if not loaded:
+            raise UsageError(
+                f"{source.location} declares no benchmark; put @devbench.benchmark(...) on a class in it"
+            )
+        _refuse_duplicates(loaded, benchmarks)
+        sources[source.suite] = source
+        benchmarks |= {benchmark.name: benchmark for benchmark in loaded}
+    return Catalog(benchmarks, sources, tuple(broken))
+
+
+def load_suite(source: Source) -> tuple[Benchmark, ...]:
+    """Import a suite and return what it declares. Raises UsageError naming the culprit and the line."""
+    try:
+        module = _import(source)
+    except UsageError:
+        raise
+    except FileNotFoundError:
+        raise UsageError(f"there is no suite file {source.location}") from None
+    except OSError as error:
+        raise UsageError(f"the suite file {source.location} cannot be read: {error.strerror}") from None
+    except SyntaxError as error:
+        raise UsageError(f"{error.filename}:{error.lineno}: {error.msg}") from None
+    except Exception as error:  # noqa: BLE001  # whatever a foreign module does when it is imported
+        raise UsageError(
+            f"suite {source.suite!r} failed on import at {_last_frame(error)}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    found = [value for value in vars(module).values() if isinstance(value, Benchmark)]
+    # A benchmark that was imported from another suite belongs to that one.
+    own = {
+        benchmark.name: replace(benchmark, suite=source.suite)
+        for benchmark in found
+        if type(benchmark.definition).__module__ == module.__name__
+    }
+    declared = [b.name for b in found if type(b.definition).__module__ == module.__name__]
+    for name in own:
+        if declared.count(name) > 1:
+            raise UsageError(f"suite {source.suite!r} declares the benchmark {name!r} more than once")
+    return tuple(own.values())
+
+
+def _refuse_duplicates(loaded: Iterable[Benchmark], known: Mapping[str, Benchmark]) -> None:
+    for benchmark in loaded:
+        if benchmark.name in known:
+            raise DeclarationError(
+                f"the benchmark {benchmark.name!r} exists already, at {known[benchmark.name].where}; "
+                "give it another name",
+                benchmark.where,
+            )
+
+
+def _import(source: Source) -> ModuleType:
+    if source.kind == "module":
+        spec = importlib.util.find_spec(source.location)
+        if spec is not None and spec.origin is not None and source.location not in sys.modules:
+            _refuse_framework_imports(Path(spec.origin).read_text(encoding="utf-8"), spec.origin)
+        return importlib.import_module(source.location)
+    if source.kind == "file":
+        text, filename = _read(Path(source.location)), source.location
+        folder = str(Path(source.location).parent)
+        if folder not in sys.path:  # its own helpers lie beside it, as with `python file.py`
+            sys.path.insert(0, folder)
+    else:
+        digest = hashlib.sha256(source.location.encode()).hexdigest()[:12]
+        text, filename = source.location, f"<devbench {source.suite} {digest}>"
+        # inspect finds file and line of a declaration through linecache.
+        linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
+    _refuse_framework_imports(text, filename)
+    name = f"devbench_suite_{source.suite}".replace("-", "_")
+    module = ModuleType(name)
+    module.__file__ = filename
+    sys.modules[name] = module
+    exec(compile(text, filename, "exec"), vars(module))
+    return module
+
+
+def _read(path: Path) -> str:
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; name a suite file, e.g. {path / 'my_suite.py'}")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} is not a Python file in UTF-8") from None
+
+
+def _refuse_framework_imports(text: str, filename: str) -> None:
+    """torch and TensorFlow in one process can crash or hang by import order alone, so a suite, which
+    every worker loads, imports its framework inside the builder."""
+    modules = {framework.module for framework in frameworks().values()}
+    for node in ast.parse(text, filename).body:
+        names = (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+        for name in names:
+            if name.split(".")[0] in modules | {"keras"}:
+                raise DeclarationError(
+                    f"{name} is imported at the top of a suite; import it inside the builder, so that "
+                    "each worker loads one framework only",
+                    f"{filename}:{node.lineno}",
+                )
+
+
+def _last_frame(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "an unknown line"
+
+
+@cache
+def _loaded_frameworks() -> tuple[Mapping[str, Framework], tuple[Broken, ...]]:
+    loaded: dict[str, Framework] = {}
+    broken = []
+    for point in _points("devbench.frameworks"):
+        try:
+            loaded[point.name] = point.load()()
+        except Exception as error:  # noqa: BLE001  # a foreign plugin; it becomes a row
+            broken.append(Broken("devbench.frameworks", point.name, f"{type(error).__name__}: {error}"))
+    return loaded, tuple(broken)
+
+
+def frameworks() -> Mapping[str, Framework]:
+    """Framework adapters by name, installed or not. Importing an adapter imports no framework."""
+    return _loaded_frameworks()[0]
+
+
+def broken_frameworks() -> tuple[Broken, ...]:
+    return _loaded_frameworks()[1]
+
+
+def is_installed(framework: Framework) -> bool:
+    """Whether the framework's module can be found, without importing it."""
+    try:
+        return importlib.util.find_spec(framework.module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def reporter(name: str) -> Callable[..., Any]:
+    """The reporter of that name: a callable of a `Run` and its results. Raises UsageError."""
+    points = {point.name: point for point in _points("devbench.reporters")}
+    if name not in points:
+        raise UsageError(unknown("report format", name, points))
+    try:
+        return points[name].load()  # type: ignore[no-any-return]
+    except Exception as error:  # a foreign plugin
+        raise UsageError(f"the reporter {name!r} cannot be loaded: {error}") from error
+
+
+def _points(group: str) -> list[EntryPoint]:
+    """Entry points of a group, the built-in ones first, each name once."""
+    points: dict[str, EntryPoint] = {}
+    own = [point for point in entry_points(group=group) if point.dist and point.dist.name == "devbench"]
+    for point in (*own, *entry_points(group=group)):
+        points.setdefault(point.name, point)
+    return list(points.values())
