@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from devbench.api import RunHandle as RunHandle
     from devbench.api import detect as detect
     from devbench.api import run as run
-    from devbench.api import time as time
     from devbench.declare import Benchmark as Benchmark
     from devbench.declare import Context as Context
     from devbench.declare import Step as Step
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from devbench.errors import Unsupported as Unsupported
     from devbench.model import DType as DType
     from devbench.model import Work as Work
+    from devbench.timing import time as time
 
 __version__ = "0.1.0"
 
@@ -36,10 +36,10 @@ _HOME = {
     "benchmark": "declare",
     "detect": "api",
     "run": "api",
-    "time": "api",
+    "time": "timing",
 }
 
-__all__ = [*_HOME, "__version__"]  # noqa: PLE0604
+__all__ = [*_HOME, "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -118,7 +118,9 @@ class Benchmark:
             return Work()
         work = self.call("work", params)
         if not isinstance(work, Work):
-            raise DeclarationError(f"{self.name}.work must return a devbench.Work, not {work!r}", self.where)
+            raise DeclarationError(
+                f"{self.name}.work must return a devbench.Work, not {work!r}", self.where
+            )
         if problems := work.problems():
             raise DeclarationError(f"{self.name}: {problems[0]}", self.where)
         return work
@@ -169,16 +171,21 @@ def benchmark(
 
         if not name or not all(char.isalnum() or char in "_-." for char in name):
             raise DeclarationError(
-                f"a benchmark's name consists of letters, digits and _ - . only, not {name!r}", where
+                f"a benchmark's name consists of letters, digits and _ - . only, not {name!r}",
+                where,
             )
         for axis, values in axes.items():
             if isinstance(values, str) or not isinstance(values, Sequence) or not values:
                 raise refuse(f"axis {axis!r} needs a list of at least one value, not {values!r}")
             for value in values:
                 if not isinstance(value, str | int | float | bool):
-                    raise refuse(f"axis {axis!r} has the value {value!r}; use text, numbers or booleans")
+                    raise refuse(
+                        f"axis {axis!r} has the value {value!r}; use text, numbers or booleans"
+                    )
                 if isinstance(value, str) and any(char in "[],=@;" for char in value):
-                    raise refuse(f"axis {axis!r} has the value {value!r}; [ ] , = @ ; are kept for case ids")
+                    raise refuse(
+                        f"axis {axis!r} has the value {value!r}; [ ] , = @ ; are kept for case ids"
+                    )
         for value in axes.get("dtype", ()):
             if value not in model.DTYPES:
                 raise refuse(f"unknown dtype {value!r}; known: {', '.join(model.DTYPES)}")
@@ -218,17 +225,23 @@ def _check_methods(declared: Benchmark, refuse: Callable[[str], DeclarationError
             raise refuse(f"{method} must be a method")
         for parameter in inspect.signature(function).parameters.values():
             known = {*declared.axes, *extra}
-            if parameter.name not in known and parameter.default is parameter.empty and (
-                parameter.kind is not parameter.VAR_KEYWORD
+            if (
+                parameter.name not in known
+                and parameter.default is parameter.empty
+                and (parameter.kind is not parameter.VAR_KEYWORD)
             ):
                 close = difflib.get_close_matches(parameter.name, known, n=1)
                 guess = f"; did you mean {close[0]!r}?" if close else ""
-                raise refuse(f"{method} asks for {parameter.name!r}, which is no axis (axes: {axes}){guess}")
+                raise refuse(
+                    f"{method} asks for {parameter.name!r}, which is no axis (axes: {axes}){guess}"
+                )
     reference = getattr(declared.definition, "reference", None)
     if not callable(reference) and reference not in (None, "exact", "property"):
         raise refuse(f"reference is a method, 'exact', 'property' or None, not {reference!r}")
     if not declared.builders:
-        raise refuse("it has no builder; define a method named after a framework, e.g. torch(self, ctx)")
+        raise refuse(
+            "it has no builder; define a method named after a framework, e.g. torch(self, ctx)"
+        )
 
 
 def _where(thing: Any) -> str | None:

@@ -26,7 +26,6 @@ REASONS: Final[Mapping[str, str]] = {
     "does-not-fit": "the declared footprint exceeds the memory that is free",
     "after-oom": "a smaller size of this benchmark ran out of memory",
     "unsupported": "the device or framework cannot do this case",
-    "time-budget": "the run's time budget was used up before this case's turn",
     "out-of-memory": "the framework reported that memory ran out",
     "error": "the benchmark raised an exception",
     "declaration": "the benchmark's declaration or builder is wrong",
@@ -45,7 +44,6 @@ QUALITY_REASONS: Final[Mapping[str, str]] = {
     "few-samples": "a round has fewer than 5 samples",
     "below-resolution": "a sample is shorter than 1000 ticks of the clock",
     "threads": "the worker used more threads than it was given",
-    "single-round": "one round tells nothing about the next process",
 }
 
 
@@ -111,7 +109,9 @@ class Work:
             if not isinstance(value, int | float) or isinstance(value, bool):
                 found.append(f"work gives {item.name}={value!r}, which is not a number")
             elif not math.isfinite(value) or value < 0:
-                found.append(f"work gives {item.name}={value!r}; it must be finite and not negative")
+                found.append(
+                    f"work gives {item.name}={value!r}; it must be finite and not negative"
+                )
         return found
 
 
@@ -185,7 +185,9 @@ def _join_addresses(addresses: tuple[str, ...]) -> str:
     split = [re.fullmatch(r"(.+):(\d+)", address) for address in addresses]
     kinds = {match[1] for match in split if match}
     indices = [int(match[2]) for match in split if match]
-    consecutive = indices == list(range(indices[0], indices[0] + len(addresses))) if indices else False
+    consecutive = (
+        indices == list(range(indices[0], indices[0] + len(addresses))) if indices else False
+    )
     if len(kinds) == 1 and consecutive:
         return f"{kinds.pop()}:{indices[0]}-{indices[-1]}"
     return "+".join(addresses)
@@ -211,6 +213,9 @@ class Measurement:
     """What is stored: one visit of one worker to one case.
 
     samples: seconds of one step each; with `block` > 1, the mean of that many steps in a row.
+    warmup_steps: steps until the samples no longer trended, or the bound was reached (`steady`).
+    trend: relative change between the last two thirds of the warm-up.
+    build_s, timing_s, check_s: where the visit's time went besides `warmup_s` and `first_call_s`.
     threads_used: CPU time over wall time of the process under a load that uses every thread.
     """
 
@@ -232,6 +237,8 @@ class Measurement:
     steady: bool | None = None
     trend: float | None = None
     build_s: float | None = None
+    timing_s: float | None = None
+    check_s: float | None = None
     threads_used: float | None = None
     numerics: Numerics | None = None
     rel_error: float | None = None
@@ -299,9 +306,13 @@ class Result:
     rounds: int = _column("", "fresh worker processes that measured the case")
     samples: int = _column("", "samples in all rounds together")
     median: float | None = _column("s", "median of the round medians, for one step")
-    ci_low: float | None = _column("s", "95 % t interval of the log round medians; null for one round")
+    ci_low: float | None = _column(
+        "s", "95 % t interval of the log round medians; null for one round"
+    )
     ci_high: float | None = _column("s", "its upper end")
-    within_p5: float | None = _column("s", "5th percentile inside the processes, all samples pooled")
+    within_p5: float | None = _column(
+        "s", "5th percentile inside the processes, all samples pooled"
+    )
     within_p25: float | None = _column("s", "25th percentile")
     within_p75: float | None = _column("s", "75th percentile")
     within_p95: float | None = _column("s", "95th percentile")
@@ -324,7 +335,9 @@ class Result:
     peak_memory_bytes: int | None = _column("B", "the most memory that the case held")
     energy_j: float | None = _column("J", "energy of one step; null where no counter is readable")
     energy_source: str | None = _column("", "the counter that was read")
-    sm_clock_hz: float | None = _column("Hz", "median clock of the GPU's multiprocessors while timing")
+    sm_clock_hz: float | None = _column(
+        "Hz", "median clock of the GPU's multiprocessors while timing"
+    )
     temperature_c: float | None = _column("°C", "highest temperature while timing")
 
 

@@ -111,10 +111,12 @@ def load_suite(source: Source) -> tuple[Benchmark, ...]:
     except FileNotFoundError:
         raise UsageError(f"there is no suite file {source.location}") from None
     except OSError as error:
-        raise UsageError(f"the suite file {source.location} cannot be read: {error.strerror}") from None
+        raise UsageError(
+            f"the suite file {source.location} cannot be read: {error.strerror}"
+        ) from None
     except SyntaxError as error:
         raise UsageError(f"{error.filename}:{error.lineno}: {error.msg}") from None
-    except Exception as error:  # noqa: BLE001  # whatever a foreign module does when it is imported
+    except Exception as error:  # whatever a foreign module does when it is imported
         raise UsageError(
             f"suite {source.suite!r} failed on import at {_last_frame(error)}: "
             f"{type(error).__name__}: {error}"
@@ -129,7 +131,9 @@ def load_suite(source: Source) -> tuple[Benchmark, ...]:
     declared = [b.name for b in found if type(b.definition).__module__ == module.__name__]
     for name in own:
         if declared.count(name) > 1:
-            raise UsageError(f"suite {source.suite!r} declares the benchmark {name!r} more than once")
+            raise UsageError(
+                f"suite {source.suite!r} declares the benchmark {name!r} more than once"
+            )
     return tuple(own.values())
 
 
@@ -211,7 +215,9 @@ def _loaded_frameworks() -> tuple[Mapping[str, Framework], tuple[Broken, ...]]:
         try:
             loaded[point.name] = point.load()()
         except Exception as error:  # noqa: BLE001  # a foreign plugin; it becomes a row
-            broken.append(Broken("devbench.frameworks", point.name, f"{type(error).__name__}: {error}"))
+            broken.append(
+                Broken("devbench.frameworks", point.name, f"{type(error).__name__}: {error}")
+            )
     return loaded, tuple(broken)
 
 
@@ -246,7 +252,9 @@ def reporter(name: str) -> Callable[..., Any]:
 def _points(group: str) -> list[EntryPoint]:
     """Entry points of a group, the built-in ones first, each name once."""
     points: dict[str, EntryPoint] = {}
-    own = [point for point in entry_points(group=group) if point.dist and point.dist.name == "devbench"]
+    own = [
+        point for point in entry_points(group=group) if point.dist and point.dist.name == "devbench"
+    ]
     for point in (*own, *entry_points(group=group)):
         points.setdefault(point.name, point)
     return list(points.values())

@@ -1,0 +1,40 @@
+"""Which compute devices this machine has, and what each framework sees of them.
+
+Hardware is read in milliseconds without any framework; frameworks are asked in children of their own::
+
+    with start_asking(adapters) as asking:      # the children start first: they are the slow part
+        hardware = read_hardware()
+        machine = join(hardware, asking)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from devbench.detection.asking import Asking as Asking
+from devbench.detection.asking import ask_frameworks as ask_frameworks
+from devbench.detection.asking import start_asking as start_asking
+from devbench.detection.host import read_host as read_host
+from devbench.detection.host import usable_threads as usable_threads
+from devbench.detection.join import PhysicalDevice as PhysicalDevice
+from devbench.detection.join import join as join
+from devbench.detection.join import physical_devices as physical_devices
+from devbench.detection.join import why_unseen as why_unseen
+from devbench.detection.nvml import Nvml as Nvml
+from devbench.detection.nvml import NvmlError as NvmlError
+from devbench.detection.nvml import read_gpus as read_gpus
+from devbench.detection.records import FrameworkAnswer as FrameworkAnswer
+from devbench.detection.records import Gpu as Gpu
+from devbench.detection.records import Hardware as Hardware
+from devbench.detection.records import Host as Host
+from devbench.detection.records import Machine as Machine
+from devbench.detection.records import MigDevice as MigDevice
+from devbench.detection.records import NumaNode as NumaNode
+from devbench.detection.records import machine_from_json as machine_from_json
+from devbench.detection.records import machine_to_json as machine_to_json
+
+
+def read_hardware(root: Path = Path("/"), nvml: Nvml | None = None) -> Hardware:
+    """Host and NVIDIA GPUs. `root` and `nvml` are given where a recorded machine is read instead."""
+    gpus, nvml_error = read_gpus(nvml, root)
+    return Hardware(read_host(root), gpus, nvml_error)

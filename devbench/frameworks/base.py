@@ -31,6 +31,8 @@ class Timer(Protocol):
 
     #: Stated in every result: which clock, and how the device was waited for.
     name: str
+    #: True where every step of a block is timed on its own, by events on the device.
+    per_step: bool
 
     def __call__(self, run: Callable[[], Any], block: int) -> tuple[float, ...]:
         """Run `block` steps in a row and return seconds a step: one figure (their mean) or `block`."""
@@ -43,6 +45,8 @@ class WallTimer:
     Right for a CPU, and for devices whose framework has no events: what the synchronisation itself
     costs is spread over the block.
     """
+
+    per_step = False
 
     def __init__(self, synchronize: Callable[[], None] | None, waits: str) -> None:
         self._synchronize = synchronize
@@ -83,6 +87,14 @@ class Framework(Protocol):
         """Import the framework and settle threads, math modes and visible devices (worker side)."""
         ...
 
+    def adopt(self) -> None:
+        """Take the framework as it is in this process, where the user has imported it already."""
+        ...
+
+    def address_of(self, value: Any) -> str | None:
+        """The address that a tensor or a model lives on; None for anything else."""
+        ...
+
     def describe(self) -> FrameworkView: ...
 
     def settings(self) -> Mapping[str, Json]:
@@ -110,6 +122,10 @@ class Framework(Protocol):
         ...
 
     def compile(self, function: Callable[..., Any], mode: str) -> Callable[..., Any]: ...
+
+    def synchronize(self, address: str) -> None:
+        """Return when everything that was queued on the device is done."""
+        ...
 
     def timer(self, address: str) -> Timer: ...
 

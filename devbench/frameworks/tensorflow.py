@@ -40,9 +40,8 @@ class TensorFlowFramework:
         return variables
 
     def start(self, target: Target | None, threads: int) -> None:
-        import tensorflow as tf
-
-        self._tf = tf
+        self.adopt()
+        tf = self._tf
         if target is not None:
             # Otherwise TensorFlow opens a context on every GPU of the machine.
             wanted = {address for address in target.devices if address.startswith("GPU")}
@@ -50,6 +49,18 @@ class TensorFlowFramework:
             tf.config.set_visible_devices(
                 [gpu for index, gpu in enumerate(gpus) if f"GPU:{index}" in wanted], "GPU"
             )
+
+    def adopt(self) -> None:
+        import tensorflow as tf
+
+        self._tf = tf
+
+    def address_of(self, value: Any) -> str | None:
+        if isinstance(value, self._tf.keras.Model) and value.weights:
+            value = value.weights[0].value
+        if self._tf.is_tensor(value) and getattr(value, "device", ""):
+            return str(value.device).split("device:")[-1]
+        return None
 
     def describe(self) -> FrameworkView:
         tf = self._tf
@@ -75,7 +86,7 @@ class TensorFlowFramework:
             version=str(tf.__version__),
             file=str(tf.__file__),
             devices=tuple(devices),
-            build={key: value for key, value in tf.sysconfig.get_build_info().items()},
+            build=dict(tf.sysconfig.get_build_info()),
         )
 
     def _bus_ids(self) -> dict[int, str]:
@@ -134,6 +145,9 @@ class TensorFlowFramework:
         if mode == "eager":
             return function
         return self._tf.function(function, jit_compile=mode == "xla")  # type: ignore[no-any-return]
+
+    def synchronize(self, address: str) -> None:
+        self._tf.test.experimental.sync_devices()
 
     def timer(self, address: str) -> Timer:
         return WallTimer(self._tf.test.experimental.sync_devices, "sync_devices a block")

@@ -26,6 +26,7 @@ class EventTimer:
     """
 
     name = "cuda events around queued steps"
+    per_step = True
 
     def __init__(self, torch: Any, address: str) -> None:
         self._torch = torch
@@ -35,7 +36,8 @@ class EventTimer:
         cuda = self._torch.cuda
         with cuda.device(self._address):
             pairs = [
-                (cuda.Event(enable_timing=True), cuda.Event(enable_timing=True)) for _ in range(block)
+                (cuda.Event(enable_timing=True), cuda.Event(enable_timing=True))
+                for _ in range(block)
             ]
             for start, end in pairs:
                 start.record()
@@ -65,10 +67,18 @@ class TorchFramework:
         return variables
 
     def start(self, target: Target | None, threads: int) -> None:
+        self.adopt()
+        self._torch.set_num_threads(threads)
+
+    def adopt(self) -> None:
         import torch
 
         self._torch = torch
-        torch.set_num_threads(threads)
+
+    def address_of(self, value: Any) -> str | None:
+        if isinstance(value, self._torch.nn.Module):
+            value = next(value.parameters(), None)
+        return str(value.device) if isinstance(value, self._torch.Tensor) else None
 
     def describe(self) -> FrameworkView:
         torch = self._torch
@@ -157,13 +167,18 @@ class TorchFramework:
     def compile(self, function: Callable[..., Any], mode: str) -> Callable[..., Any]:
         return function if mode == "eager" else self._torch.compile(function)  # type: ignore[no-any-return]
 
+    def synchronize(self, address: str) -> None:
+        kind = address.split(":")[0]
+        if kind != "cpu":
+            getattr(self._torch, kind).synchronize()
+
     def timer(self, address: str) -> Timer:
         kind = address.split(":")[0]
         if kind == "cuda":
             return EventTimer(self._torch, address)
         if kind == "cpu":
             return WallTimer(None, "CPU calls block")
-        return WallTimer(getattr(self._torch, kind).synchronize, f"torch.{kind}.synchronize a block")
+        return WallTimer(lambda: self.synchronize(address), f"torch.{kind}.synchronize a block")
 
     def load(self, address: str) -> Callable[[], Any]:
         a = self._torch.full((1024, 1024), 0.5)

@@ -1,0 +1,1 @@
+"""What happens inside a worker between a builder and its samples (standard library and numpy)."""

@@ -1,0 +1,1 @@
+"""From measurements to results: intervals, percentiles, quality (numpy and scipy)."""

@@ -1,0 +1,84 @@
+"""What a run shows while it works: a live line on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from devbench.cli.common import console, note
+from devbench.events import Doing, Done, Event, Starting
+
+if TYPE_CHECKING:
+    from devbench.session import Session
+
+#: Plain lines at most this often, so that a CI log stays readable.
+QUIET_S = 5.0
+
+
+class Progress:
+    """Turns events into text on standard error. Redraws only when something happened or a second
+    has passed: a progress bar that redraws all the time would cost what it watches."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._live = sys.stderr.isatty()
+        self._last_line = 0.0
+        self._target = ""
+
+    def __enter__(self) -> Self:
+        session = self._session
+        note(
+            f"devbench run {session.info.id}: {len(session.cases)} cases, "
+            f"{session.settings.rounds} round(s), log {session.log}"
+        )
+        if self._live:
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+            self._bar = Progress(
+                BarColumn(bar_width=16),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[left]:>7}"),
+                TextColumn("{task.description}", markup=False),
+                console=console(stderr=True),
+                refresh_per_second=1,
+                transient=True,
+            )
+            self._task = self._bar.add_task("", total=None, left="")
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._bar.stop()
+
+    def tell(self, event: Event) -> None:
+        """Show one event of the run."""
+        match event:
+            case Starting():
+                self._show(f"round {event.round + 1}: starting {event.target}")
+            case Doing():
+                self._show(f"{event.case.id}: {event.phase}")
+            case Done():
+                self._done(event)
+
+    def _show(self, text: str) -> None:
+        if self._live:
+            self._bar.update(self._task, description=text)
+        elif text.startswith("round"):
+            note(text)
+
+    def _done(self, event: Done) -> None:
+        measurement = event.measurement
+        left = f"{event.left_s:.0f} s left" if event.left_s < 120 else f"{event.left_s / 60:.0f} min left"
+        if self._live:
+            self._bar.update(self._task, completed=event.done, total=event.total, left=left)
+        bad = measurement.status not in ("ok", "skipped")
+        now = time.monotonic()
+        if bad or (not self._live and (now - self._last_line >= QUIET_S or event.done == event.total)):
+            self._last_line = now
+            outcome = measurement.status if not bad else f"{measurement.status} ({measurement.reason})"
+            note(f"[{event.done}/{event.total}] {event.case.id}: {outcome}, {left}")

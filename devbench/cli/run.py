@@ -1,0 +1,200 @@
+"""``devbench run``: plan, measure with live progress, print the table."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from devbench.cli.common import JsonOption, StoreOption, note, print_json, store_location
+from devbench.errors import NothingMeasured, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from devbench.model import Result
+    from devbench.session import Session
+
+Words = Annotated[list[str] | None, typer.Argument(metavar="[SELECT]...", show_default=False)]
+
+
+def run(
+    select: Words = None,
+    device: Annotated[
+        list[str] | None,
+        typer.Option("--device", help="torch:cuda:0, cuda:0, cuda, gpu or cpu; repeatable. Default: all."),
+    ] = None,
+    framework: Annotated[
+        list[str] | None, typer.Option("--framework", help="torch or tensorflow; repeatable. Default: all.")
+    ] = None,
+    threads: Annotated[
+        str | None,
+        typer.Option("--threads", metavar="N[,N]", help="CPU threads; several make a case each."),
+    ] = None,
+    param: Annotated[
+        list[str] | None,
+        typer.Option("--param", metavar="AXIS=V[,V]", help="Values of an axis instead of its sweep."),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="One round over each benchmark's short sweep.")] = False,
+    rounds: Annotated[
+        int | None, typer.Option("--rounds", help="Fresh workers a device (default 5, quick 1).")
+    ] = None,
+    time_budget: Annotated[
+        float | None, typer.Option("--time-budget", metavar="SECONDS", help="Wall time of the whole run.")
+    ] = None,
+    suite_path: Annotated[
+        list[Path] | None, typer.Option("--suite-path", metavar="FILE", help="A suite file of your own.")
+    ] = None,
+    label: Annotated[str | None, typer.Option("--label", help="A name to find the run by.")] = None,
+    resume: Annotated[
+        str | None, typer.Option("--resume", metavar="RUN", help="Complete an interrupted run.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option("--report", metavar="FILE", help="Write the HTML report here as well.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be measured, and stop.")] = False,
+    json: JsonOption = False,
+    store: StoreOption = None,
+) -> None:
+    """Measure benchmarks on every device, in every framework.
+
+    SELECT is a suite, a benchmark, or a case pattern such as 'matmul[n=1024]@torch:*'.
+    """
+    from devbench import session as sessions
+    from devbench.api import make_settings
+
+    _check_report(report)
+    if resume is not None:
+        given = [select, device, framework, threads, param, quick, rounds, time_budget, label]
+        if any(given):
+            raise UsageError(
+                "--resume goes on with the settings the run was begun with; give it without a selection "
+                "or other options (--suite-path, --report, --json and --store may stand beside it)"
+            )
+        _resume(resume, suite_path or (), report, json, store)
+        return
+    request = sessions.Request(
+        select=tuple(select or ()),
+        devices=tuple(device or ()),
+        frameworks=tuple(framework or ()),
+        threads=_threads(threads),
+        params=tuple(param or ()),
+        suite_paths=tuple(suite_path or ()),
+        label=label,
+        settings=make_settings(quick=quick, rounds=rounds, time_budget=time_budget),
+    )
+    session = sessions.prepare(request)
+    for one in session.catalog.broken:
+        note(f"devbench: the plugin {one.name!r} is left out: {one.error}")
+    if dry_run:
+        _show_plan(session, json)
+        return
+    _carry_out(session, report, json, store)
+
+
+def _threads(text: str | None) -> tuple[int, ...]:
+    if text is None:
+        return ()
+    try:
+        return tuple(int(word) for word in text.split(","))
+    except ValueError:
+        raise UsageError(f"--threads takes whole numbers, e.g. --threads 1,2, not {text!r}") from None
+
+
+def _check_report(path: Path | None) -> None:
+    """Refuse a path that cannot be written before minutes are spent on measuring."""
+    if path is None:
+        return
+    folder = path.parent
+    if path.is_dir():
+        raise UsageError(f"--report {path}: this is a folder; name a file in it, e.g. {path / 'report.html'}")
+    if not folder.is_dir():
+        raise UsageError(f"--report {path}: there is no folder {folder}")
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        raise UsageError(f"--report {path}: this may not be written by you; name another place")
+
+
+def _show_plan(session: Session, json: bool) -> None:
+    if json:
+        print_json(
+            {
+                "schema": "devbench.plan/1",
+                "rounds": session.settings.rounds,
+                "cases": [
+                    {"case_id": case.id, "suite": case.suite, "params": dict(case.params)}
+                    for case in session.cases
+                ],
+            }
+        )
+        return
+    for case in session.cases:
+        print(case.id)
+    longest = len(session.cases) * session.settings.rounds
+    seconds = longest * (session.settings.warmup_s + session.settings.share_s)
+    note(
+        f"{len(session.cases)} cases, {session.settings.rounds} round(s) each: {longest} visits, "
+        f"about {seconds / 60:.1f} minutes at most inside warm-up and timing"
+    )
+
+
+def _resume(
+    reference: str, suite_paths: Sequence[Path], report: Path | None, json: bool, store: str | None
+) -> None:
+    from devbench import session as sessions
+    from devbench.store import Store
+
+    opened = Store.open(store_location(store))
+    try:
+        session = sessions.resume(reference, opened, suite_paths)
+    finally:
+        opened.close()
+    _carry_out(session, report, json, store)
+
+
+def _carry_out(session: Session, report: Path | None, json: bool, store: str | None) -> None:
+    from devbench.cli.progress import Progress
+    from devbench.session import carry_out
+    from devbench.store import Store
+
+    opened = Store.open(store_location(store))
+    interrupted = False
+    try:
+        with Progress(session) as progress:
+            try:
+                state = carry_out(session, opened, progress.tell)
+            except KeyboardInterrupt:
+                interrupted, state = True, "interrupted"
+        stored = opened.load(session.info.id)
+    finally:
+        opened.close()
+    from devbench import registry
+    from devbench.stats.results import summarize
+
+    results = summarize(stored)
+    print(registry.reporter("json" if json else "text")(stored, results).rstrip("\n"))
+    if state == "interrupted":
+        what = "interrupted" if interrupted else "the time budget is used up"
+        note(f"devbench: {what}; what was measured is kept. Go on: devbench run --resume {session.info.id}")
+    if report is not None:
+        report.write_text(registry.reporter("html")(stored, results), encoding="utf-8")
+        note(f"report: {report.resolve()}")
+    if interrupted:
+        sys.exit(130)
+    sys.exit(exit_code(results))
+
+
+def exit_code(results: Sequence[Result]) -> int:
+    """0 fine, 1 when a case failed or computed wrongly. Raises NothingMeasured when none was timed."""
+    bad = [
+        result
+        for result in results
+        if result.status in ("failed", "crashed", "timeout") or result.numerics == "mismatch"
+    ]
+    if bad:
+        return 1
+    if not any(result.status == "ok" for result in results):
+        raise NothingMeasured("every case was skipped or ran out of memory, so nothing was measured")
+    return 0

@@ -1,0 +1,39 @@
+"""What the verbs on stored runs share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from devbench import registry
+from devbench.cli.common import store_location
+from devbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from devbench.model import Run
+
+RunArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[RUN]",
+        help="A run id or its beginning, a label, or a run file; the latest run otherwise.",
+        show_default=False,
+    ),
+]
+
+
+def load(reference: str | None, store: str | None) -> Run:
+    from devbench.store import resolve
+
+    return resolve(reference, store_location(store))
+
+
+def render(run: Run, format_: str) -> str:
+    """The run as the reporter of that name writes it, ending in a line end."""
+    from devbench.stats.results import summarize
+
+    text = registry.reporter(format_)(run, summarize(run))
+    if not isinstance(text, str):
+        raise UsageError(f"the reporter {format_!r} gives no text; use text, csv, json or markdown")
+    return text if text.endswith("\n") else f"{text}\n"

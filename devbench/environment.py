@@ -1,0 +1,70 @@
+"""What stands once a run: where and how it was taken."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+
+from devbench.model import Json
+
+#: Environment variables that change speed or visibility of devices. Only these are recorded: others
+#: may hold secrets.
+ALLOWED = (
+    "CUDA_*",
+    "NVIDIA_*",
+    "NCCL_*",
+    "HIP_*",
+    "ROCR_*",
+    "OMP_*",
+    "MKL_*",
+    "KMP_*",
+    "OPENBLAS_*",
+    "ONEDNN_*",
+    "GOMP_*",
+    "TF_*",
+    "XLA_FLAGS",
+    "KERAS_BACKEND",
+    "TORCH_*",
+    "PYTORCH_*",
+    "MALLOC_*",
+    "LD_PRELOAD",
+)
+
+
+def gather(machine: Json) -> dict[str, Json]:
+    """The environment of a run, `machine` being what detection found."""
+    return {
+        "machine": machine,
+        "targets": {},
+        "argv": sys.argv,
+        "python": platform.python_version(),
+        "git": git_state(),
+        "variables": allowed_variables(os.environ),
+    }
+
+
+def allowed_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    return {
+        name: value
+        for name, value in sorted(environ.items())
+        if any(fnmatchcase(name, pattern) for pattern in ALLOWED)
+    }
+
+
+def git_state() -> Json:
+    """Commit and cleanness of the folder that the run was started in; None outside a repository."""
+    try:
+        commit = _git("rev-parse", "HEAD")
+        dirty = bool(_git("status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return {"commit": commit, "dirty": dirty}
+
+
+def _git(*words: str) -> str:
+    done = subprocess.run(["git", *words], capture_output=True, text=True, check=True, timeout=5)
+    return done.stdout.strip()

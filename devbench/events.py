@@ -1,0 +1,39 @@
+"""What a run tells while it works: the terminal shows it as progress, a script may ignore it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from devbench.model import Case, Measurement, Target
+
+
+@dataclass(frozen=True, slots=True)
+class Starting:
+    """A worker starts and imports its framework."""
+
+    target: Target
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
+class Doing:
+    """A worker is in a phase of a case: build, warm-up, timing, check."""
+
+    case: Case
+    round: int
+    phase: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A measurement was committed. `done` of `total` visits are made; `left_s` extrapolates."""
+
+    case: Case
+    measurement: Measurement
+    done: int
+    total: int
+    left_s: float
+
+
+Event: TypeAlias = Starting | Doing | Done

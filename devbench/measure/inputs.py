@@ -1,0 +1,87 @@
+"""Inputs of a case: drawn on the host from a seed, rounded to the case's dtype, equal everywhere."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from devbench.declare import Benchmark
+from devbench.errors import DeclarationError
+from devbench.measure.tree import leaves, tree_map
+from devbench.model import DType, ParamValue, dtype, format_params
+
+
+def case_dtype(params: Mapping[str, ParamValue]) -> DType:
+    """The dtype that floats are rounded to: the axis of that name, else float32."""
+    return dtype(str(params.get("dtype", "float32")))
+
+
+def draw(benchmark: Benchmark, params: Mapping[str, ParamValue], seed: int) -> dict[str, Any]:
+    """The inputs of a case as nested host arrays, floats rounded to its dtype.
+
+    The seed covers the benchmark and its params without the dtype, so that a case and its narrower
+    variant start from the same numbers. Raises DeclarationError for inputs that are no dict of
+    arrays, not finite, or all zeros: multiplying zeros draws less power and runs faster on a GPU.
+    """
+    if not hasattr(benchmark.definition, "inputs"):
+        return {}
+    point = {name: value for name, value in params.items() if name != "dtype"}
+    key = hashlib.sha256(f"{benchmark.name}[{format_params(point)}]".encode()).digest()
+    rng = np.random.default_rng([seed, int.from_bytes(key[:8], "little")])
+    drawn = benchmark.call("inputs", params, rng=rng)
+    if not isinstance(drawn, Mapping):
+        raise DeclarationError(
+            f"{benchmark.name}.inputs must return a dict of arrays, not {type(drawn).__name__}",
+            benchmark.where,
+        )
+    for path, leaf in leaves(drawn):
+        problem = _problem(leaf)
+        if problem:
+            raise DeclarationError(f"{benchmark.name}.inputs: {path} {problem}", benchmark.where)
+    target = case_dtype(params)
+    return {
+        name: tree_map(lambda leaf: rounded(leaf, target), value) for name, value in drawn.items()
+    }
+
+
+def _problem(leaf: Any) -> str | None:
+    if not isinstance(leaf, np.ndarray | np.generic):
+        return f"is a {type(leaf).__name__}; give numpy arrays"
+    if leaf.dtype.kind not in "fiub":
+        return f"has dtype {leaf.dtype}; give floats, integers or booleans"
+    if leaf.dtype.kind == "f" and leaf.size > 1:
+        if not np.isfinite(leaf).all():
+            return "holds NaN or infinity"
+        if not leaf.any():
+            return "is all zeros; draw it, since zeros are faster than numbers"
+    return None
+
+
+def rounded(array: np.ndarray, target: DType) -> np.ndarray:
+    """Floats rounded to nearest even in `target`, held in float32 (float64 for float64).
+
+    bfloat16 is the upper half of a float32, so it is rounded on the bits.
+    """
+    if array.dtype.kind != "f":
+        return np.asarray(array)
+    if target.name == "float64":
+        return np.asarray(array, np.float64)
+    if target.name == "float16":
+        return np.asarray(array, np.float16).astype(np.float32)
+    single = np.array(array, np.float32)
+    if target.name == "bfloat16":
+        bits = single.view(np.uint32)
+        bits += ((bits >> 16) & 1) + np.uint32(0x7FFF)
+        bits &= np.uint32(0xFFFF0000)
+    return single
+
+
+def as_reference(tree: Any) -> Any:
+    """The same inputs as a reference wants them: floats at float64."""
+    return tree_map(
+        lambda leaf: leaf.astype(np.float64) if leaf.dtype.kind == "f" else leaf,
+        tree,
+    )

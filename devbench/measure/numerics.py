@@ -1,0 +1,111 @@
+"""Is the result right? Every element against the reference, in the maximum norm.
+
+The Frobenius norm would hide one doubled element among a million; the maximum does not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from devbench.measure.tree import leaves
+from devbench.model import DTYPES, DType, Numerics
+
+#: Rounding of the result itself, in units of its eps: half a unit at most, and a second rounding.
+RESULT_ROUNDING: Final = 1.0
+#: Growth of the error of a sum of k terms, in units of eps·√k of the accumulator. Fixed by
+#: measurement: correct products, networks and gradients stay below a third of it, TF32 rounding of
+#: the inputs of a float32 product exceeds it tenfold (tests/measure/test_numerics.py).
+SUM_GROWTH: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """rel_error: max|y - ref| / max|ref|, the largest of all leaves; `detail` names the leaf."""
+
+    numerics: Numerics
+    rel_error: float | None = None
+    tolerance: float | None = None
+    detail: str | None = None
+
+
+def tolerance(dtype: DType, terms: int) -> float:
+    """Largest relative error that rounding explains, for elements that are sums of `terms` terms.
+
+    Narrow formats accumulate in float32 and round the result once: c₁·eps(dtype) + c₂·eps(acc)·√k,
+    the probabilistic bound of Higham & Mary (2019), "A new approach to probabilistic rounding error
+    analysis", SIAM J. Sci. Comput. 41(5).
+    """
+    if dtype.eps is None:
+        return 0.0
+    accumulator = min(dtype.eps, DTYPES["float32"].eps or 0.0)
+    return RESULT_ROUNDING * dtype.eps + SUM_GROWTH * accumulator * math.sqrt(max(terms, 1))
+
+
+def compare(observed: Any, expected: Any, dtype: DType, terms: int) -> Verdict:
+    """Hold nested outputs against the reference, leaf by leaf.
+
+    Leaves are host arrays, floats at float64; scalars compare as arrays of one element.
+    """
+    bound = tolerance(dtype, terms)
+    got, wanted = dict(leaves(observed)), dict(leaves(expected))
+    if got.keys() != wanted.keys():
+        missing = ", ".join(sorted(wanted.keys() - got.keys())) or "nothing"
+        extra = ", ".join(sorted(got.keys() - wanted.keys())) or "nothing"
+        return Verdict(
+            "mismatch", None, bound, f"the output lacks {missing} and has besides {extra}"
+        )
+    worst, where = 0.0, None
+    for path, reference in wanted.items():
+        value = np.asarray(got[path])
+        reference = np.asarray(reference)
+        if value.shape != reference.shape:
+            return Verdict(
+                "mismatch",
+                None,
+                bound,
+                f"{path or 'output'} has shape {value.shape}, not {reference.shape}",
+            )
+        error = relative_error(value, reference)
+        if where is None or not error <= worst:
+            worst, where = error, path or "output"
+    if not worst <= bound:
+        return Verdict(
+            "mismatch",
+            worst if math.isfinite(worst) else None,
+            bound,
+            f"{where} is off by {worst:.3g}",
+        )
+    return Verdict("match", worst, bound)
+
+
+def relative_error(value: np.ndarray, reference: np.ndarray) -> float:
+    """max|value - reference| / max|reference|; infinite where NaN or infinity appears on one side."""
+    if reference.size == 0:
+        return 0.0
+    value, reference = value.astype(np.float64), reference.astype(np.float64)
+    same = (value == reference) | (np.isnan(value) & np.isnan(reference))
+    if same.all():
+        return 0.0
+    difference = np.where(same, 0.0, np.abs(value - reference))
+    largest = float(np.max(difference))
+    scale = float(np.max(np.abs(reference), initial=0.0, where=np.isfinite(reference)))
+    if not math.isfinite(largest):
+        return math.inf
+    return largest / scale if scale > 0 else math.inf
+
+
+def bit_equal(observed: Any, expected: Mapping[str, Any]) -> Verdict:
+    """For ``reference = "exact"``: the same leaves in the same order, bit for bit."""
+    got = [np.asarray(leaf) for _, leaf in leaves(observed)]
+    wanted = [np.asarray(leaf) for _, leaf in leaves(expected)]
+    if len(got) != len(wanted):
+        return Verdict("mismatch", None, 0.0, f"{len(got)} outputs where {len(wanted)} went in")
+    for index, (value, reference) in enumerate(zip(got, wanted, strict=True)):
+        if value.shape != reference.shape or not np.array_equal(value, reference, equal_nan=True):
+            return Verdict("mismatch", None, 0.0, f"output {index} differs from what went in")
+    return Verdict("exact", 0.0, 0.0)

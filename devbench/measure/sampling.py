@@ -1,0 +1,184 @@
+"""Warm-up, block length and stopping: from a step that runs to its samples.
+
+Everything takes its clock as an argument, so that the rules are tested with a fake one.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from devbench.declare import Step
+from devbench.frameworks.base import Timer
+
+#: A sample is at least this many ticks of the clock, and this many times what waiting costs.
+TICKS_A_SAMPLE: Final = 1000
+WAITS_A_SAMPLE: Final = 100
+#: Queued steps with an event pair each: enough to fill this time, but not more than this many.
+EVENT_BLOCK_S: Final = 0.02
+EVENT_BLOCK_MAX: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long a visit may take.
+
+    warmup_s: bound of the warm-up. share_s: time for samples, once `precision` is not reached
+    earlier. precision: relative half-width of the interval of the round's median that ends it.
+    min_samples: taken even if they exceed the share. step_s: a slower step is not worth repeating.
+    """
+
+    warmup_s: float
+    share_s: float
+    precision: float = 0.01
+    min_samples: int = 5
+    step_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class WarmUp:
+    """steady: None where too few samples were taken to tell. trend: relative change at the end."""
+
+    seconds: float
+    steps: int
+    steady: bool | None
+    trend: float | None
+
+
+def clock_tick(clock: Callable[[], int] = time.perf_counter_ns, tries: int = 200) -> float:
+    """The smallest step in seconds that the clock really shows, which exceeds what it reports."""
+    smallest = math.inf
+    for _ in range(tries):
+        start = clock()
+        now = clock()
+        while now == start:
+            now = clock()
+        smallest = min(smallest, now - start)
+    return smallest * 1e-9
+
+
+def waiting_cost(timer: Timer, tries: int = 25) -> float:
+    """Seconds that the timer adds to a sample by waiting for the device: an empty step, timed."""
+
+    def nothing() -> None:
+        return None
+
+    return statistics.median(statistics.median(timer(nothing, 1)) for _ in range(tries))
+
+
+def block_length(step_s: float, tick_s: float, wait_s: float) -> int:
+    """Steps in a row that make one sample long enough for the clock."""
+    shortest = max(TICKS_A_SAMPLE * tick_s, WAITS_A_SAMPLE * wait_s)
+    return max(1, math.ceil(shortest / max(step_s, 1e-9)))
+
+
+def event_block_length(step_s: float) -> int:
+    """Steps queued at a time where every one of them has its own pair of device events."""
+    return max(1, min(EVENT_BLOCK_MAX, math.ceil(EVENT_BLOCK_S / max(step_s, 1e-9))))
+
+
+def steady(samples: Sequence[float]) -> tuple[bool, float]:
+    """Whether the recent samples no longer trend, and by how much they did.
+
+    The medians of the last two thirds may differ by 2 %, or by what their own scatter explains
+    (two standard errors of a median, from the median absolute deviation). pyperf's calibration of
+    warm-ups compares quartiles of halves in the same spirit.
+    """
+    third = len(samples) // 3
+    earlier, later = samples[third : 2 * third], samples[2 * third :]
+    before, after = statistics.median(earlier), statistics.median(later)
+    trend = after / before - 1 if before > 0 else 0.0
+    spread = statistics.median(abs(value - after) for value in later)
+    # 1.4826·MAD estimates sigma; a median's standard error is 1.2533·sigma/√n.
+    allowed = (
+        2 * math.sqrt(2) * 1.2533 * 1.4826 * spread / math.sqrt(len(later)) / after if after else 0
+    )
+    return abs(trend) <= max(0.02, allowed), trend
+
+
+def warm_up(
+    sample: Callable[[], Sequence[float]],
+    limits: Limits,
+    now: Callable[[], float] = time.perf_counter,
+    min_s: float = 0.03,
+    min_samples: int = 9,
+) -> WarmUp:
+    """Run samples until they are steady or the bound is reached."""
+    start = now()
+    taken: list[float] = []
+    trend: float | None = None
+    while True:
+        taken += sample()
+        elapsed = now() - start
+        if len(taken) >= min_samples and elapsed >= min_s:
+            settled, trend = steady(taken)
+            if settled:
+                return WarmUp(elapsed, len(taken), True, trend)
+        if elapsed >= limits.warmup_s:
+            return WarmUp(elapsed, len(taken), None if trend is None else False, trend)
+
+
+def median_half_width(samples: Sequence[float]) -> float:
+    """Relative half-width of the 95 % order-statistic interval of the median; infinite below six.
+
+    Ranks n/2 ∓ 0.98·√n, the normal approximation to the binomial (Hahn & Meeker, Statistical
+    Intervals, §5.2). It rules the stopping only and says nothing about the next process.
+    """
+    count = len(samples)
+    if count < 6:
+        return math.inf
+    ordered = sorted(samples)
+    reach = 0.98 * math.sqrt(count)
+    low = ordered[max(0, math.floor(count / 2 - reach))]
+    high = ordered[min(count - 1, math.ceil(count / 2 + reach))]
+    middle = statistics.median(ordered)
+    return (high - low) / 2 / middle if middle > 0 else math.inf
+
+
+def take_samples(
+    sample: Callable[[], Sequence[float]],
+    limits: Limits,
+    now: Callable[[], float] = time.perf_counter,
+) -> list[float]:
+    """Samples until the median is known to the precision, or the share of time is used up.
+
+    A quarter of the share is always used: a few samples in a row agree with each other far better
+    than with those of the next tenth of a second.
+    """
+    start = now()
+    taken: list[float] = []
+    checked = 0
+    while True:
+        taken += sample()
+        elapsed = now() - start
+        if elapsed >= limits.share_s and len(taken) >= limits.min_samples:
+            return taken
+        if elapsed >= 3 * max(limits.share_s, limits.step_s) and len(taken) >= 2:
+            return taken
+        enough = elapsed >= limits.share_s / 4 and len(taken) >= 2 * limits.min_samples
+        if (
+            enough and len(taken) >= 1.2 * checked
+        ):  # sorting again each time would cost more than it saves
+            checked = len(taken)
+            if median_half_width(taken) <= limits.precision:
+                return taken
+
+
+def sampler(step: Step, timer: Timer, block: int) -> Callable[[], Sequence[float]]:
+    """One call is one sample (or a block of event pairs), whatever kind of step it is."""
+    if step.clock is not None:
+        clock = step.clock
+        return lambda: (float(clock()),)
+    if step.reset is not None:
+        reset = step.reset
+
+        def one() -> Sequence[float]:
+            reset()
+            return timer(step.run, 1)
+
+        return one
+    return lambda: timer(step.run, block)

@@ -1,0 +1,115 @@
+"""A worker process as the runner holds it: started, asked, waited for, ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from devbench.errors import DevbenchError
+from devbench.protocol import Message, ProtocolError, decode, encode
+
+
+class WorkerGone(DevbenchError):
+    """The worker ended without an answer. `reason` and `detail` go into the row."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+class WorkerTimeout(DevbenchError):
+    """The worker did not answer in time."""
+
+
+class WorkerProcess:
+    """One child. Its chatter goes to `log`; its messages are read by a thread that waits in the kernel."""
+
+    def __init__(self, environment: Mapping[str, str], log: Path) -> None:
+        self._log = log
+        self._log_start = log.stat().st_size if log.exists() else 0
+        with log.open("ab") as chatter:
+            self._process = subprocess.Popen(
+                # -P: a torch.py in the user's folder must not shadow torch.
+                [sys.executable, "-P", "-m", "devbench.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=chatter,
+                env={**os.environ, **environment, "PYTHONUNBUFFERED": "1"},
+                text=True,
+                encoding="utf-8",
+                # Ctrl-C is the runner's to handle: the measurement in flight ends in order.
+                start_new_session=True,
+            )
+        self._answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._answers.put(line)
+        self._answers.put(None)
+
+    def send(self, kind: str, **fields: Any) -> None:
+        assert self._process.stdin is not None
+        # A worker that is gone shows itself at the next receive, with its exit status.
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(encode(kind, **fields))
+            self._process.stdin.flush()
+
+    def receive(self, timeout_s: float) -> Message:
+        """The next message. Raises WorkerTimeout, WorkerGone, or ProtocolError for foreign text."""
+        try:
+            line = self._answers.get(timeout=timeout_s)
+        except queue.Empty:
+            raise WorkerTimeout(f"no answer for {timeout_s:.0f} s") from None
+        if line is None:
+            raise self._gone()
+        try:
+            return decode(line)
+        except ProtocolError:
+            self.kill()
+            raise
+
+    def _gone(self) -> WorkerGone:
+        code = self._process.wait()
+        last = self._last_words()
+        if code < 0:
+            name = signal.Signals(-code).name
+            hint = " (the kernel's out-of-memory killer sends this)" if name == "SIGKILL" else ""
+            return WorkerGone("signal", f"{name}{hint}{last}")
+        return WorkerGone("exit", f"exit status {code}{last}")
+
+    def _last_words(self) -> str:
+        """The last line that the worker wrote to the log, as a clue."""
+        with self._log.open("rb") as log:
+            log.seek(self._log_start)
+            lines = log.read()[-4000:].decode(errors="replace").strip().splitlines()
+        return f"; last words: {lines[-1][:300]}" if lines else ""
+
+    def kill(self) -> None:
+        self._process.kill()
+        self.close()
+
+    def close(self) -> None:
+        """End of input ends the worker, in the middle of a step too."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()

@@ -1,0 +1,73 @@
+"""Which cases are not worth their time or cannot fit, told from smaller ones."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+
+from devbench.model import Case, Measurement, ParamValue, format_value
+from devbench.plan import series
+from devbench.settings import Settings
+
+
+def reason_to_skip(
+    case: Case,
+    size: str | None,
+    cases: Sequence[Case],
+    first_round: Mapping[str, Measurement],
+    free_bytes: int | None,
+    settings: Settings,
+) -> tuple[str, str] | None:
+    """Why a case should not be visited, as a word of `REASONS` and a sentence; None when it should.
+
+    size: the benchmark's size axis. first_round: what the first round gave, by case id.
+    """
+    smaller = _smaller(case, size, cases, first_round) if size is not None else []
+    for value, _, measurement in smaller:
+        at = f"{size}={format_value(value)}"
+        if measurement.status == "oom" or measurement.reason == "after-oom":
+            return "after-oom", f"{at} ran out of memory"
+        if measurement.status == "timeout":
+            return "too-slow", f"{at} was ended after {settings.case_timeout_s:g} s"
+    footprint = case.work.footprint
+    if footprint is not None and free_bytes is not None and footprint > free_bytes:
+        return (
+            "does-not-fit",
+            f"needs {footprint / 1e9:.3g} GB and {free_bytes / 1e9:.3g} GB are free",
+        )
+    measured = [entry for entry in smaller if entry[2].samples]
+    if size is None or not measured:
+        return None
+    value, other, measurement = measured[-1]
+    seconds = statistics.median(measurement.samples)
+    predicted = seconds * _growth(other, case, size)
+    if predicted <= settings.step_s:
+        return None
+    return "too-slow", (
+        f"a step would take {predicted:.3g} s, predicted from {seconds:.3g} s at "
+        f"{size}={format_value(value)}; the limit is {settings.step_s:g} s"
+    )
+
+
+def _smaller(
+    case: Case, size: str, cases: Sequence[Case], first_round: Mapping[str, Measurement]
+) -> list[tuple[ParamValue, Case, Measurement]]:
+    """Smaller sizes of the same series that were visited, ascending."""
+    mine, value = series(case, size), dict(case.params)[size]
+    found = [
+        (dict(other.params)[size], other, first_round[other.id])
+        for other in cases
+        if other.id in first_round
+        and series(other, size) == mine
+        and float(dict(other.params)[size]) < float(value)
+    ]
+    return sorted(found, key=lambda entry: float(entry[0]))
+
+
+def _growth(smaller: Case, larger: Case, size: str) -> float:
+    """How much more a larger case has to do: by its declared work, else by its size."""
+    for amount in ("flops", "bytes"):
+        before, after = getattr(smaller.work, amount), getattr(larger.work, amount)
+        if before and after:
+            return float(after / before)
+    return float(dict(larger.params)[size]) / float(dict(smaller.params)[size])

@@ -1,0 +1,71 @@
+"""Expected values: computed once a params by a process of its own, kept as files for the workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from devbench.model import Case, format_params
+from devbench.process import WorkerGone, WorkerProcess, WorkerTimeout
+from devbench.registry import Catalog
+
+#: Above this many operations a reference is computed only when its case is really visited; below,
+#: while the framework is being imported, when nothing is timed anyway.
+CHEAP_FLOPS = 5e9
+
+
+class References:
+    """Where the expected values of a run's cases are. One file serves every framework and device."""
+
+    def __init__(
+        self, catalog: Catalog, seed: int, folder: Path, log: Path, timeout_s: float
+    ) -> None:
+        self._catalog = catalog
+        self._seed = seed
+        self._folder = folder
+        self._log = log
+        self._timeout_s = timeout_s
+        self._answers: dict[str, Path | str] = {}
+        self._worker: WorkerProcess | None = None
+
+    def prepare(self, cases: Iterable[Case]) -> None:
+        """Compute the cheap ones among the references of `cases`."""
+        for case in cases:
+            if (case.work.flops or 0) <= CHEAP_FLOPS:
+                self.get(case)
+        self.rest()
+
+    def get(self, case: Case) -> Path | str | None:
+        """The file of the expected values; an error in a sentence; None where no function is declared."""
+        if self._catalog.benchmarks[case.benchmark].reference_kind != "function":
+            return None
+        key = f"{case.benchmark}[{format_params(dict(case.params))}]"
+        if key not in self._answers:
+            self._answers[key] = self._compute(case)
+        return self._answers[key]
+
+    def _compute(self, case: Case) -> Path | str:
+        path = self._folder / f"reference-{len(self._answers)}.npz"
+        if self._worker is None:
+            self._worker = WorkerProcess({}, self._log)
+        self._worker.send(
+            "reference",
+            source=self._catalog.sources[case.suite].to_json(),
+            benchmark=case.benchmark,
+            params=dict(case.params),
+            seed=self._seed,
+            path=str(path),
+        )
+        try:
+            error = self._worker.receive(self._timeout_s)["error"]
+        except (WorkerGone, WorkerTimeout) as gone:
+            self._worker.kill()
+            self._worker = None
+            return str(gone)
+        return path if error is None else str(error)
+
+    def rest(self) -> None:
+        """End the process, so that nothing else is alive while a case is timed."""
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None

@@ -1,0 +1,294 @@
+"""Carries out a plan: rounds of fresh workers, one timing at a time, every measurement committed.
+
+What happens is told as events, which the terminal shows as progress and a notebook may ignore.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from devbench.errors import BudgetExhausted, UsageError
+from devbench.events import Doing, Done, Event, Starting
+from devbench.measure.sampling import Limits
+from devbench.model import Case, Json, Measurement, Target
+from devbench.plan import order
+from devbench.process import WorkerGone, WorkerProcess, WorkerTimeout
+from devbench.protocol import Message
+from devbench.prune import reason_to_skip
+from devbench.references import References
+from devbench.registry import Catalog, frameworks
+from devbench.settings import Settings
+
+START_TIMEOUT_S = 300.0
+
+
+class Sink(Protocol):
+    """The part of the store that a run writes to."""
+
+    def add_measurement(self, run_id: str, measurement: Measurement) -> None: ...
+
+    def update_environment(self, run_id: str, environment: Mapping[str, Json]) -> None: ...
+
+
+class WorkerFailed(Exception):
+    """The framework did not start in a worker; the reason becomes the row of each of its cases."""
+
+
+@dataclass(slots=True)
+class Runner:
+    """One run in progress."""
+
+    run_id: str
+    cases: Sequence[Case]
+    catalog: Catalog
+    settings: Settings
+    environment: dict[str, Json]
+    threads: int
+    free_memory: Callable[[Target], int | None]
+    sink: Sink
+    tell: Callable[[Event], None]
+    log: Path
+    done: dict[tuple[str, int], Measurement] = field(default_factory=dict)
+    _deadline: float | None = None
+    _began: float = 0.0
+    _visits_made: int = 0
+    _scratch: Path = Path()
+    _references: References = field(init=False)
+
+    def run(self) -> bool:
+        """Measure what is not yet in `done`. True when the plan is complete, False when time ran out.
+
+        Raises BudgetExhausted when the time budget ends before anything was measured at all.
+        """
+        self._began = time.monotonic()
+        if self.settings.time_budget_s is not None:
+            self._deadline = self._began + self.settings.time_budget_s
+        with tempfile.TemporaryDirectory(prefix="devbench-") as scratch:
+            self._scratch = Path(scratch)
+            self._references = References(
+                self.catalog,
+                self.settings.seed,
+                self._scratch,
+                self.log,
+                self.settings.case_timeout_s,
+            )
+            complete = all(
+                self._visit_target(target, round_)
+                for round_ in range(self.settings.rounds)
+                for target in self._targets()
+            )
+        if not complete and not self.done:
+            raise BudgetExhausted(
+                f"the time budget of {self.settings.time_budget_s:g} s ended before any case was measured; "
+                "give a larger --time-budget, or select fewer cases"
+            )
+        return complete
+
+    def _targets(self) -> list[Target]:
+        return list(dict.fromkeys(case.target for case in self.cases))
+
+    def _visit_target(self, target: Target, round_: int) -> bool:
+        """One worker, all cases of its target in this round. False when the time budget is used up."""
+        sizes = {name: benchmark.size for name, benchmark in self.catalog.benchmarks.items()}
+        own = [case for case in self.cases if case.target == target]
+        waiting = [
+            case
+            for case in order(own, sizes, round_, self.settings.seed)
+            if (case.id, round_) not in self.done and self._is_worth(case, round_)
+        ]
+        while waiting:
+            if self._time_is_up():
+                return False
+            try:
+                with self._worker(target, round_) as worker:
+                    # References are computed while the framework is imported, neither being timed.
+                    if round_ == 0:
+                        self._references.prepare(waiting)
+                    self._await_ready(worker, target)
+                    while waiting:
+                        if self._time_is_up():
+                            return False
+                        case = waiting.pop(0)
+                        if not self._visit(worker, case, round_):
+                            break  # the worker is gone; a fresh one goes on
+            except WorkerFailed as error:
+                for case in waiting:
+                    self._commit(
+                        case, round_, status="failed", reason="start-failed", detail=str(error)
+                    )
+                return True
+        return True
+
+    def _is_worth(self, case: Case, round_: int) -> bool:
+        """Later rounds repeat only what the first one could measure."""
+        first = self.done.get((case.id, 0))
+        return round_ == 0 or (first is not None and first.status == "ok")
+
+    def _time_is_up(self) -> bool:
+        return self._deadline is not None and time.monotonic() >= self._deadline
+
+    # ---- one case
+
+    def _visit(self, worker: WorkerProcess, case: Case, round_: int) -> bool:
+        """Measure one case and commit the outcome. False when the worker did not survive it."""
+        reference = None
+        if round_ == 0:
+            if skipped := self._reason_to_skip(case):
+                self._commit(case, round_, status="skipped", reason=skipped[0], detail=skipped[1])
+                return True
+            reference = self._references.get(case)
+            self._references.rest()
+            if isinstance(reference, str):
+                detail = f"its reference failed: {reference}"
+                self._commit(case, round_, status="failed", reason="error", detail=detail)
+                return True
+        started_at = utc_now()
+        worker.send(
+            "measure",
+            source=self.catalog.sources[case.suite].to_json(),
+            benchmark=case.benchmark,
+            params=dict(case.params),
+            seed=self.settings.seed,
+            limits=asdict(self._limits()),
+            scratch=str(self._scratch),
+            check=str(reference or self._scratch) if round_ == 0 else None,
+        )
+        try:
+            facts = self._await_measured(worker, case, round_)
+        except WorkerTimeout:
+            worker.kill()
+            detail = f"no answer within {self.settings.case_timeout_s:g} s; the worker was ended"
+            facts = {"status": "timeout", "reason": "case-timeout", "detail": detail}
+        except WorkerGone as gone:
+            facts = {
+                "status": "crashed",
+                "reason": gone.reason,
+                "detail": f"{gone.detail}; log: {self.log}",
+            }
+        self._commit(case, round_, started_at, **facts)
+        return facts["status"] not in ("timeout", "crashed")
+
+    def _await_measured(self, worker: WorkerProcess, case: Case, round_: int) -> dict[str, Any]:
+        while True:
+            message = worker.receive(self.settings.case_timeout_s)
+            if message["type"] == "doing":
+                self.tell(Doing(case, round_, message["phase"]))
+            elif message["type"] == "measured":
+                facts: dict[str, Any] = message["facts"]
+                facts["samples"] = tuple(facts.get("samples", ()))
+                facts["threads_used"] = self._target_facts(case.target).get("threads_used")
+                return facts
+
+    def _commit(self, case: Case, round_: int, started_at: str | None = None, **facts: Any) -> None:
+        measurement = Measurement(
+            case_id=case.id, round=round_, started_at=started_at or utc_now(), **facts
+        )
+        self.sink.add_measurement(self.run_id, measurement)
+        self.done[case.id, round_] = measurement
+        self._visits_made += 1
+        left = self._visits_left()
+        elapsed = time.monotonic() - self._began
+        self.tell(
+            Done(
+                case,
+                measurement,
+                len(self.done),
+                len(self.done) + left,
+                elapsed / self._visits_made * left,
+            )
+        )
+
+    def _visits_left(self) -> int:
+        return sum(
+            (case.id, round_) not in self.done
+            and not ((first := self.done.get((case.id, 0))) is not None and first.status != "ok")
+            for case in self.cases
+            for round_ in range(self.settings.rounds)
+        )
+
+    def _limits(self) -> Limits:
+        """The share of time of one visit: as settled, or less when the time budget is short."""
+        settings = self.settings
+        if self._deadline is None:
+            return settings.limits()
+        fair = (self._deadline - time.monotonic()) / max(1, self._visits_left())
+        # Build, first call and check take about as long as a third of warm-up and timing.
+        return settings.limits(
+            min(1.0, max(0.1, 0.75 * fair / (settings.warmup_s + settings.share_s)))
+        )
+
+    def _reason_to_skip(self, case: Case) -> tuple[str, str] | None:
+        return reason_to_skip(
+            case,
+            self.catalog.benchmarks[case.benchmark].size,
+            self.cases,
+            {
+                case_id: measurement
+                for (case_id, round_), measurement in self.done.items()
+                if round_ == 0
+            },
+            self.free_memory(case.target),
+            self.settings,
+        )
+
+    # ---- workers
+
+    @contextmanager
+    def _worker(self, target: Target, round_: int) -> Iterator[WorkerProcess]:
+        self.tell(Starting(target, round_))
+        threads = target.threads or self.threads
+        environment = frameworks()[target.framework].environment(target, threads)
+        worker = WorkerProcess(environment, self.log)
+        worker.send("start", target=target.to_json(), threads=threads)
+        try:
+            yield worker
+        finally:
+            worker.close()
+
+    def _await_ready(self, worker: WorkerProcess, target: Target) -> None:
+        try:
+            message = worker.receive(START_TIMEOUT_S)
+        except (WorkerGone, WorkerTimeout) as error:
+            worker.kill()
+            raise WorkerFailed(f"{error}; log: {self.log}") from None
+        if message["type"] == "failed":
+            raise WorkerFailed(message["detail"])
+        self._record_target(target, message)
+
+    def _target_facts(self, target: Target) -> dict[str, Json]:
+        facts: dict[str, Json] = self.environment["targets"].get(str(target), {})
+        return facts
+
+    def _record_target(self, target: Target, ready: Message) -> None:
+        """Keep what the worker said of itself; once a target, since it stands for the whole run."""
+        known = self._target_facts(target)
+        if "framework_version" in known:
+            known["threads_used"] = ready["threads_used"]
+            if (known["framework_version"], known["file"]) != (ready["version"], ready["file"]):
+                raise UsageError(
+                    f"{target.framework} changed since the run began, from {known['framework_version']} at "
+                    f"{known['file']} to {ready['version']} at {ready['file']}; start a new run"
+                )
+            return
+        self.environment["targets"][str(target)] = {
+            **known,
+            "framework_version": ready["version"],
+            "file": ready["file"],
+            "build": ready["build"],
+            "settings": ready["settings"],
+            "threads": target.threads or self.threads,
+            "threads_used": ready["threads_used"],
+            "import_s": ready["import_s"],
+        }
+        self.sink.update_environment(self.run_id, self.environment)
+
+
+def utc_now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

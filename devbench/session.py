@@ -1,0 +1,216 @@
+"""From a request to a finished run: what the command line and the Python interface share."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import platformdirs
+
+import devbench
+from devbench import environment, registry
+from devbench.detection import (
+    Machine,
+    join,
+    machine_from_json,
+    machine_to_json,
+    read_hardware,
+    start_asking,
+    usable_threads,
+)
+from devbench.errors import NothingMeasured, UsageError, unknown
+from devbench.events import Event
+from devbench.memory import free_bytes
+from devbench.model import Case, Device, Json, Measurement, Run, RunInfo, Target
+from devbench.plan import choose, expand, find_targets, make_cases, parse_overrides
+from devbench.registry import Catalog, Source
+from devbench.runner import Runner, utc_now
+from devbench.settings import Settings
+from devbench.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What somebody wants measured, as they said it."""
+
+    select: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+    frameworks: tuple[str, ...] = ()
+    threads: tuple[int, ...] = ()
+    params: tuple[str, ...] = ()
+    suite_paths: tuple[Path, ...] = ()
+    extra_suites: tuple[Source, ...] = ()
+    label: str | None = None
+    settings: Settings = field(default_factory=Settings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A run that is planned, or half done, and can be carried out."""
+
+    info: RunInfo
+    catalog: Catalog
+    cases: tuple[Case, ...]
+    machine: Machine
+    settings: Settings
+    resumed: Run | None = None
+
+    @property
+    def log(self) -> Path:
+        """Where the workers' chatter goes."""
+        return platformdirs.user_log_path("devbench", ensure_exists=True) / f"{self.info.id}.log"
+
+
+def prepare(request: Request) -> Session:
+    """Check the request, look at the machine, and plan.
+
+    What can be wrong is checked before the frameworks are asked, which takes seconds. Raises
+    UsageError naming the culprit; NothingMeasured when no framework or no case is left.
+    """
+    catalog = registry.load_catalog(request.suite_paths, request.extra_suites)
+    chosen = choose(catalog, request.select)
+    overrides = parse_overrides(request.params)
+    quick = request.settings.quick
+    for benchmark, pattern in chosen:
+        for params in expand(benchmark, pattern, overrides, quick):
+            benchmark.work(params)
+    adapters = _adapters(request.frameworks)
+    most = usable_threads()
+    for count in request.threads:
+        if not 1 <= count <= most:
+            raise UsageError(f"--threads {count}: between 1 and {most} CPUs are usable here")
+    machine = look(adapters)
+    devices = [device for device in machine.devices if device.framework in adapters]
+    if not devices:
+        reasons = "; ".join(f"{one.name}: {one.reason}" for one in machine.frameworks)
+        raise NothingMeasured(f"no framework can be used. {reasons}")
+    targets = find_targets(devices, request.devices, tuple(adapters), request.threads)
+    cases = make_cases(chosen, targets, overrides, quick)
+    facts = environment.gather(machine_to_json(machine))
+    facts["targets"] = {str(target): _device_facts(target, machine) for target in _targets(cases)}
+    used = {case.suite for case in cases}
+    info = RunInfo(
+        id=f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",
+        label=request.label,
+        started_at=utc_now(),
+        finished_at=None,
+        state="running",
+        devbench_version=devbench.__version__,
+        settings={
+            **request.settings.to_json(),
+            "sources": [source.to_json() for name, source in catalog.sources.items() if name in used],
+        },
+        environment=facts,
+    )
+    return Session(
+        info=info, catalog=catalog, cases=cases, machine=machine, settings=request.settings
+    )
+
+
+def look(adapters: Mapping[str, registry.Framework]) -> Machine:
+    """The machine with what the given frameworks see of it; takes as long as the slowest import."""
+    with start_asking(adapters) as asking:  # first the children: they are the slow part
+        return join(read_hardware(), asking)
+
+
+def _adapters(wanted: Sequence[str]) -> dict[str, registry.Framework]:
+    """The installed frameworks among those wanted (all of them when none is named)."""
+    known = registry.frameworks()
+    for name in wanted:
+        if name not in known:
+            raise UsageError(unknown("framework", name, known))
+    chosen = {name: known[name] for name in wanted or known}
+    installed = {name: one for name, one in chosen.items() if registry.is_installed(one)}
+    absent = [one.extra for name, one in chosen.items() if name not in installed]
+    if absent and (wanted or not installed):
+        extras = " or ".join(f"pip install 'devbench[{extra}]'" for extra in absent)
+        names = ", ".join(name for name in chosen if name not in installed)
+        raise NothingMeasured(f"{names}: not installed for this Python, so nothing can run; {extras}")
+    return installed
+
+
+def _targets(cases: Sequence[Case]) -> list[Target]:
+    return list(dict.fromkeys(case.target for case in cases))
+
+
+def _device_facts(target: Target, machine: Machine) -> dict[str, Json]:
+    device = _device(target, machine)
+    gpu = next((gpu for gpu in machine.gpus if gpu.uuid == device.physical), None)
+    return {
+        "physical_device": device.physical,
+        "device_name": device.name,
+        "driver": gpu.driver if gpu else None,
+    }
+
+
+def _device(target: Target, machine: Machine) -> Device:
+    return next(
+        device
+        for device in machine.devices
+        if device.framework == target.framework and device.address == target.devices[0]
+    )
+
+
+def resume(reference: str, store: Store, suite_paths: Sequence[Path] = ()) -> Session:
+    """Pick up a run that was interrupted, with the settings it was begun with."""
+    run = store.load(reference)
+    if run.info.state == "complete":
+        raise UsageError(f"the run {run.info.id} is complete; there is nothing to resume")
+    known = [Source.from_json(data) for data in run.info.settings.get("sources", ())]
+    catalog = registry.load_catalog(suite_paths, [one for one in known if one.kind != "module"])
+    for case in run.cases:
+        if case.benchmark not in catalog.benchmarks:
+            raise UsageError(
+                f"the run {run.info.id} measures {case.benchmark!r} of the suite {case.suite!r}, which is "
+                "no longer there; install it, or name its file with --suite-path"
+            )
+    return Session(
+        info=replace(run.info, state="running"),
+        catalog=catalog,
+        cases=run.cases,
+        machine=machine_from_json(run.info.environment["machine"]),
+        settings=Settings.from_json(run.info.settings),
+        resumed=run,
+    )
+
+
+def carry_out(
+    session: Session, store: Store, tell: Callable[[Event], None] = lambda event: None
+) -> Literal["complete", "interrupted"]:
+    """Measure, committing as it goes. Whatever ends it early leaves the run resumable.
+
+    Raises KeyboardInterrupt after the store was told, BudgetExhausted when nothing was measured.
+    """
+    info = session.info
+    if session.resumed is None:
+        store.create_run(info, session.cases)
+    environment_facts: dict[str, Json] = dict(info.environment)
+    runner = Runner(
+        run_id=info.id,
+        cases=session.cases,
+        catalog=session.catalog,
+        settings=session.settings,
+        environment=environment_facts,
+        threads=usable_threads(),
+        free_memory=lambda target: free_bytes(_device(target, session.machine)),
+        sink=store,
+        tell=tell,
+        log=session.log,
+        done=_done(session.resumed),
+    )
+    state: Literal["complete", "interrupted"] = "interrupted"
+    try:
+        if runner.run():
+            state = "complete"
+    finally:
+        store.finish_run(info.id, state, utc_now())
+    return state
+
+
+def _done(resumed: Run | None) -> dict[tuple[str, int], Measurement]:
+    measured = () if resumed is None else resumed.measurements
+    return {(one.case_id, one.round): one for one in measured}

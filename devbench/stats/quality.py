@@ -1,0 +1,71 @@
+"""How far a result can be trusted: reasons from a closed list, each with its figure.
+
+Samples are never dropped because of a reason; the reader is told.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+
+from devbench.measure.sampling import TICKS_A_SAMPLE, median_half_width
+from devbench.model import Json, Measurement, Quality
+from devbench.stats.intervals import log_t_interval
+
+#: Reasons that make a figure worthless rather than doubtful.
+_INVALID = frozenset({"numerics-mismatch", "threads"})
+
+WIDE = 0.10
+FEW = 5
+EXTRA_THREADS = 0.3
+
+
+def judge(
+    timed: Sequence[Measurement], settings: Mapping[str, Json]
+) -> tuple[Quality, tuple[str, ...]]:
+    """The quality of a case and its reasons, as ``word: figure``."""
+    reasons = list(_reasons(timed, int(settings.get("rounds", 1))))
+    if not reasons:
+        return "valid", ()
+    worthless = any(reason.split(":")[0] in _INVALID for reason in reasons)
+    return "invalid" if worthless else "suspect", tuple(reasons)
+
+
+def _reasons(timed: Sequence[Measurement], rounds: int) -> Iterator[str]:
+    wrong = [visit for visit in timed if visit.numerics == "mismatch"]
+    if wrong:
+        yield f"numerics-mismatch: {wrong[0].numerics_detail}, tolerance {wrong[0].tolerance:.2g}"
+    crowded = [
+        v.threads_used
+        for v in timed
+        if v.threads_used and v.threads and (v.threads_used > v.threads + EXTRA_THREADS)
+    ]
+    if crowded:
+        yield f"threads: {max(crowded):.1f} busy where {timed[0].threads} were given"
+    drifting = [visit.trend for visit in timed if visit.steady is False and visit.trend is not None]
+    if drifting:
+        worst = max(drifting, key=abs)
+        yield f"not-steady: {worst:+.1%} at the end of the warm-up, in {len(drifting)} of {len(timed)} rounds"
+    few = [len(visit.samples) for visit in timed if len(visit.samples) < FEW]
+    if few:
+        yield f"few-samples: {min(few)} in a round"
+    shortest = min(min(visit.samples) * visit.block for visit in timed)
+    tick = max((visit.clock_tick_s or 0.0) for visit in timed)
+    if shortest < 0.5 * TICKS_A_SAMPLE * tick and not (timed[0].clock or "").startswith(
+        "cuda events"
+    ):
+        yield f"below-resolution: a sample of {shortest:.2g} s is {shortest / tick:.0f} ticks of the clock"
+    medians = [statistics.median(visit.samples) for visit in timed]
+    interval = log_t_interval(medians)
+    if interval is not None:
+        width = math.log(interval[1] / interval[0]) / 2
+        if width > WIDE:
+            yield f"wide-interval: ±{math.expm1(width):.0%} over {len(medians)} rounds"
+        spread = max(medians) / min(medians) - 1
+        if spread > WIDE:
+            yield f"rounds-disagree: the slowest round takes {spread:.0%} longer than the fastest"
+    else:
+        width = median_half_width(timed[0].samples)
+        if math.isfinite(width) and width > WIDE:
+            yield f"wide-interval: ±{width:.0%} inside the one round"

@@ -1,0 +1,141 @@
+"""Results are derived: one row a case from the measurements of a run."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from devbench.model import Case, Json, Measurement, Numerics, Result, Run, Status
+from devbench.stats.intervals import log_t_interval
+from devbench.stats.quality import judge
+
+#: Of several rounds the row tells the most serious outcome; a lone bad round is not outvoted.
+_SEVERITY: tuple[Status, ...] = ("crashed", "failed", "timeout", "oom", "skipped", "ok")
+_NUMERICS: tuple[Numerics, ...] = ("mismatch", "match", "exact", "unchecked")
+
+
+def summarize(run: Run) -> list[Result]:
+    """One `Result` a case that has at least one measurement, in the order of the plan."""
+    by_case: dict[str, list[Measurement]] = {case.id: [] for case in run.cases}
+    for measurement in run.measurements:
+        by_case[measurement.case_id].append(measurement)
+    return [
+        _result(run, case, sorted(by_case[case.id], key=lambda m: m.round))
+        for case in run.cases
+        if by_case[case.id]
+    ]
+
+
+def _result(run: Run, case: Case, visits: Sequence[Measurement]) -> Result:
+    timed = [visit for visit in visits if visit.status == "ok" and visit.samples]
+    worst = min(visits, key=lambda visit: _SEVERITY.index(visit.status))
+    facts: Mapping[str, Json] = run.info.environment.get("targets", {}).get(str(case.target), {})
+    params = dict(case.params)
+    numerics = [visit.numerics for visit in visits if visit.numerics is not None]
+    errors = [visit.rel_error for visit in visits if visit.rel_error is not None]
+    quality, doubts = judge(timed, run.info.settings) if timed else (None, ())
+    return Result(
+        run_id=run.info.id,
+        label=run.info.label,
+        case_id=case.id,
+        started_at=visits[0].started_at,
+        suite=case.suite,
+        benchmark=case.benchmark,
+        params=params,
+        framework=case.target.framework,
+        framework_version=facts.get("framework_version"),
+        target=str(case.target),
+        physical_device=facts.get("physical_device"),
+        device_name=facts.get("device_name"),
+        driver=facts.get("driver"),
+        dtype=str(params.get("dtype", "float32")),
+        mode=next((visit.mode for visit in visits if visit.mode), None),
+        threads=next((visit.threads for visit in visits if visit.threads), facts.get("threads")),
+        world_size=len(case.target.devices),
+        status=worst.status,
+        reason=_reason(worst),
+        quality=quality,
+        quality_reasons=doubts,
+        numerics=min(numerics, key=_NUMERICS.index) if numerics else None,
+        rel_error=max(errors) if errors else None,
+        peak_memory_bytes=max(
+            (visit.peak_memory_bytes for visit in timed if visit.peak_memory_bytes is not None),
+            default=None,
+        ),
+        **_times(timed),
+        **_rates(case, timed),
+        ceiling_fraction=None,
+        peak_fraction=None,
+        bound=None,
+        energy_j=None,
+        energy_source=None,
+        sm_clock_hz=None,
+        temperature_c=None,
+    )
+
+
+def _reason(visit: Measurement) -> str | None:
+    if visit.reason is None:
+        return None
+    return f"{visit.reason}: {visit.detail}" if visit.detail else visit.reason
+
+
+def round_medians(timed: Sequence[Measurement]) -> list[float]:
+    """One median a round, the unit of statistics."""
+    return [statistics.median(visit.samples) for visit in timed]
+
+
+def _times(timed: Sequence[Measurement]) -> dict[str, Any]:
+    names = (
+        "median",
+        "ci_low",
+        "ci_high",
+        "mean",
+        "min",
+        "max",
+        "warmup_s",
+        "first_call_s",
+        "clock",
+    )
+    percentiles = (5, 25, 75, 95, 99)
+    if not timed:
+        nothing = dict.fromkeys((*names, *(f"within_p{p}" for p in percentiles)))
+        return {"rounds": 0, "samples": 0, **nothing}
+    pooled = np.concatenate([np.asarray(visit.samples, np.float64) for visit in timed])
+    medians = round_medians(timed)
+    interval = log_t_interval(medians)
+    within = np.percentile(pooled, percentiles)
+    return {
+        "rounds": len(timed),
+        "samples": pooled.size,
+        "median": statistics.median(medians),
+        "ci_low": interval[0] if interval else None,
+        "ci_high": interval[1] if interval else None,
+        **{f"within_p{p}": float(value) for p, value in zip(percentiles, within, strict=True)},
+        "min": float(pooled.min()),
+        "max": float(pooled.max()),
+        "mean": float(pooled.mean()),
+        "warmup_s": _median(visit.warmup_s for visit in timed),
+        "first_call_s": _median(visit.first_call_s for visit in timed),
+        "clock": timed[0].clock,
+    }
+
+
+def _median(values: Any) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None
+
+
+def _rates(case: Case, timed: Sequence[Measurement]) -> dict[str, Any]:
+    seconds = statistics.median(round_medians(timed)) if timed else None
+    return {
+        f"{name}_per_s": amount / seconds if amount is not None and seconds else None
+        for name, amount in (
+            ("flop", case.work.flops),
+            ("bytes", case.work.bytes),
+            ("items", case.work.items),
+        )
+    }

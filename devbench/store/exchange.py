@@ -1,0 +1,193 @@
+"""Run files: one run as versioned JSON that people and other programs can read.
+
+::
+
+    {"schema": "devbench.run/1",
+     "run": {"id": …, "label": …, "started_at": …, "settings": {…}, "environment": {…}},
+     "cases": [{"id": "matmul[n=256]@torch:cpu", "suite": …, "params": {…}, "target": {…}, "work": {…}}],
+     "measurements": [{"case_id": …, "round": 0, "status": "ok", "samples": [0.0021, …]}]}
+
+A field that holds its default is left out. A file is read in full and checked in full before anybody
+gets a `Run` of it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from devbench.errors import RunFileError
+from devbench.model import Case, Json, Measurement, Run, RunInfo
+from devbench.store.records import Misfit, dumps, from_json, shown, to_json
+
+SCHEMA: Final = "devbench.run/1"
+MAX_BYTES: Final = 512 * 2**20
+
+
+def as_json(run: Run) -> Json:
+    return {
+        "schema": SCHEMA,
+        "run": to_json(run.info),
+        "cases": [{"id": case.id, **to_json(case)} for case in run.cases],
+        "measurements": [to_json(measurement) for measurement in run.measurements],
+    }
+
+
+def dump_run(run: Run) -> str:
+    """A run as the text of a run file: a line a case and a line a measurement."""
+    data = as_json(run)
+
+    def lines(name: str) -> str:
+        return ",\n".join(dumps(item) for item in data[name])
+
+    return (
+        f'{{"schema":{dumps(SCHEMA)},\n"run":{dumps(data["run"])},\n'
+        f'"cases":[\n{lines("cases")}\n],\n"measurements":[\n{lines("measurements")}\n]}}\n'
+    )
+
+
+def read_run(path: str | Path) -> Run:
+    """The run in a file. Raises RunFileError naming the file and what is wrong in it."""
+    try:
+        size = Path(path).stat().st_size
+        if size > MAX_BYTES:
+            raise RunFileError(
+                f"{path} is {size / 2**20:.0f} MB; a run file has at most {MAX_BYTES // 2**20} MB"
+            )
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise RunFileError(f"there is no file {path}") from None
+    except UnicodeDecodeError:
+        raise RunFileError(f"{path} is not a run file: it is not text in UTF-8") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise RunFileError(f"{path} cannot be read: {reason}") from None
+    return parse_run(text, str(path))
+
+
+def parse_run(text: str, origin: str) -> Run:
+    """The run that a text describes. Raises RunFileError naming `origin` and the culprit's place."""
+    try:
+        data = json.loads(text, parse_constant=_refuse_constant)
+        _check_schema(data, origin)
+        return _run(data)
+    except Misfit as misfit:
+        raise RunFileError(f"{origin}: {misfit}{_version_hint(data)}") from None
+    except json.JSONDecodeError as error:
+        cut = "it ends too early" if error.pos >= len(text.rstrip()) else error.msg.lower()
+        raise RunFileError(
+            f"{origin} is not a whole JSON file: {cut} (line {error.lineno}, column {error.colno})"
+        ) from None
+    except RecursionError:
+        raise RunFileError(f"{origin} is not a run file: it is nested too deeply") from None
+    except ValueError as error:  # NaN, or a number of thousands of digits
+        raise RunFileError(f"{origin} is not a run file: {error}") from None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a number that JSON knows")
+
+
+def _check_schema(data: Json, origin: str) -> None:
+    schema = data.get("schema") if isinstance(data, dict) else None
+    if schema == SCHEMA:
+        return
+    family = SCHEMA.rpartition("/")[0]
+    if isinstance(schema, str) and schema.startswith(f"{family}/"):
+        raise RunFileError(
+            f"{origin} has the schema {schema!r}; this devbench reads {SCHEMA!r}: upgrade it"
+        )
+    raise RunFileError(
+        f"{origin} is not a run file of `devbench export`: its schema is {shown(schema)}, not {SCHEMA!r}"
+    )
+
+
+def _version_hint(data: Json) -> str:
+    """A field that is not known is usually a newer devbench's."""
+    from devbench import __version__
+
+    run = data.get("run")
+    made_by = run.get("devbench_version") if isinstance(run, dict) else None
+    if not isinstance(made_by, str) or made_by == __version__:
+        return ""
+    return f" (the file was made by devbench {made_by[:20]}, this is {__version__})"
+
+
+def _run(data: Mapping[str, Json]) -> Run:
+    for name in ("cases", "measurements"):
+        if not isinstance(data.get(name), list):
+            raise Misfit(
+                name,
+                f"is {shown(data[name])}; a list is expected" if name in data else "is missing",
+            )
+    if "run" not in data:
+        raise Misfit("run", "is missing")
+    if unknown := set(data) - {"schema", "run", "cases", "measurements"}:
+        raise Misfit(min(unknown), "is not a part of a run file")
+    info = from_json(RunInfo, data["run"], "run")
+    if not info.id:
+        raise Misfit("run.id", "is empty")
+    _check_time("run.started_at", info.started_at)
+    places: dict[str, str] = {}
+    cases = [_case(item, f"cases[{i}]", places) for i, item in enumerate(data["cases"])]
+    visits: dict[tuple[str, int], str] = {}
+    measurements = [
+        _measurement(item, f"measurements[{i}]", places, visits)
+        for i, item in enumerate(data["measurements"])
+    ]
+    return Run(info=info, cases=tuple(cases), measurements=tuple(measurements))
+
+
+def _case(data: Json, path: str, places: dict[str, str]) -> Case:
+    stated = data.get("id") if isinstance(data, dict) else None
+    rest = (
+        {name: value for name, value in data.items() if name != "id"}
+        if isinstance(data, dict)
+        else data
+    )
+    case = from_json(Case, rest, path)
+    if stated != case.id:
+        raise Misfit(f"{path}.id", f"is {shown(stated)}, but its fields make it {shown(case.id)}")
+    if case.id in places:
+        raise Misfit(path, f"is the same case as {places[case.id]}")
+    places[case.id] = path
+    return case
+
+
+def _measurement(
+    data: Json, path: str, places: Mapping[str, str], visits: dict[tuple[str, int], str]
+) -> Measurement:
+    measurement = from_json(Measurement, data, path)
+    for i, sample in enumerate(measurement.samples):
+        if not math.isfinite(sample) or sample <= 0:
+            raise Misfit(f"{path}.samples[{i}]", f"is {sample}; a time must be a positive number")
+    if measurement.case_id not in places:
+        raise Misfit(
+            f"{path}.case_id", f"is {shown(measurement.case_id)}, which is none of the cases"
+        )
+    _check_range(f"{path}.round", measurement.round, 0)
+    _check_range(f"{path}.block", measurement.block, 1)
+    _check_time(f"{path}.started_at", measurement.started_at)
+    visit = (measurement.case_id, measurement.round)
+    if visit in visits:
+        raise Misfit(path, f"is the same case and round as {visits[visit]}")
+    visits[visit] = path
+    return measurement
+
+
+def _check_range(path: str, value: int, least: int) -> None:
+    if not least <= value < 2**31:
+        raise Misfit(path, f"is {value}; it must be from {least} to {2**31 - 1}")
+
+
+def _check_time(path: str, value: Any) -> None:
+    try:
+        datetime.fromisoformat(value)
+    except ValueError:
+        raise Misfit(
+            path, f"is {shown(value)}; a time reads like 2026-01-31T12:00:00+00:00"
+        ) from None

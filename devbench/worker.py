@@ -1,0 +1,164 @@
+"""The child process of one target: it answers the runner's messages until its input ends.
+
+``python -P -m devbench.worker`` serves a framework, or, asked for references only, none at all.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import statistics
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+from devbench import registry
+from devbench.declare import Benchmark
+from devbench.errors import DevbenchError
+from devbench.frameworks.base import Framework
+from devbench.measure.sampling import Limits, clock_tick
+from devbench.measure.visit import Bench, describe_error, visit, write_reference
+from devbench.model import Target
+from devbench.protocol import Message, ProtocolError, claim_stdout, decode, encode
+
+
+def main() -> None:
+    Worker(claim_stdout()).serve(_messages())
+
+
+def _messages() -> queue.SimpleQueue[Message]:
+    """Messages as they come, read by a thread that ends the process when the runner is gone.
+
+    The main thread may be inside a step for minutes; a runner that was killed must not leave it
+    behind. The thread waits in the kernel and costs the step nothing.
+    """
+    messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
+
+    def read() -> None:
+        try:
+            for line in sys.stdin:
+                messages.put(decode(line))
+        except ProtocolError as error:
+            print(error, file=sys.stderr, flush=True)
+            os._exit(2)
+        os._exit(0)
+
+    threading.Thread(target=read, daemon=True).start()
+    return messages
+
+
+class Worker:
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._suites: dict[str, dict[str, Benchmark]] = {}
+        self._framework: Framework | None = None
+        self._target: Target | None = None
+        self._threads = 1
+        self._tick_s = clock_tick()
+
+    def serve(self, messages: queue.SimpleQueue[Message]) -> None:
+        while True:
+            message = messages.get()
+            match message["type"]:
+                case "start":
+                    self._start(message)
+                case "measure":
+                    self._measure(message)
+                case "reference":
+                    self._reference(message)
+
+    def _send(self, kind: str, **fields: Any) -> None:
+        self._out.write(encode(kind, **fields))
+        self._out.flush()
+
+    def _start(self, message: Message) -> None:
+        target = Target.from_json(message["target"])
+        framework = registry.frameworks()[target.framework]
+        start = time.perf_counter()
+        try:
+            framework.start(target, message["threads"])
+        except Exception as error:  # noqa: BLE001  # a framework that will not import is an answer
+            self._send("failed", detail=describe_error(error))
+            return
+        import_s = time.perf_counter() - start
+        self._framework, self._target, self._threads = framework, target, message["threads"]
+        view = framework.describe()
+        self._send(
+            "ready",
+            pid=os.getpid(),
+            version=view.version,
+            file=view.file,
+            build=dict(view.build),
+            settings=dict(framework.settings()),
+            import_s=import_s,
+            threads_used=threads_used(framework, target.devices[0]),
+        )
+
+    def _measure(self, message: Message) -> None:
+        assert self._framework is not None
+        assert self._target is not None
+        try:
+            benchmark = self._benchmark(message)
+        except DevbenchError as error:
+            self._send(
+                "measured",
+                facts={"status": "failed", "reason": "declaration", "detail": str(error)},
+            )
+            return
+        bench = Bench(
+            benchmark,
+            message["params"],
+            self._framework,
+            self._target.devices,
+            self._threads,
+            message["seed"],
+            Path(message["scratch"]),
+        )
+        check = message["check"]
+        facts = visit(
+            bench,
+            Limits(**message["limits"]),
+            self._tick_s,
+            None if check is None else Path(check),
+            lambda phase: self._send("doing", phase=phase),
+        )
+        self._send("measured", facts=facts)
+
+    def _reference(self, message: Message) -> None:
+        try:
+            write_reference(
+                self._benchmark(message), message["params"], message["seed"], Path(message["path"])
+            )
+        except Exception as error:  # noqa: BLE001  # foreign code; the case that needs it will say so
+            self._send("referenced", error=describe_error(error))
+            return
+        self._send("referenced", error=None)
+
+    def _benchmark(self, message: Message) -> Benchmark:
+        source = registry.Source.from_json(message["source"])
+        if source.suite not in self._suites:
+            self._suites[source.suite] = {b.name: b for b in registry.load_suite(source)}
+        return self._suites[source.suite][message["benchmark"]]
+
+
+def threads_used(framework: Framework, address: str) -> float:
+    """CPU seconds over wall seconds of this process under a step that keeps all threads busy.
+
+    What the framework says of its threads is not enough: TensorFlow's getter answers 0 while the
+    environment variable works. The median of five bursts, because a burst may be preempted.
+    """
+    step = framework.load(address)
+    step()
+    ratios = []
+    for _ in range(5):
+        cpu, wall = time.process_time(), time.perf_counter()
+        while time.perf_counter() - wall < 0.03:
+            step()
+        ratios.append((time.process_time() - cpu) / (time.perf_counter() - wall))
+    return statistics.median(ratios)
+
+
+if __name__ == "__main__":
+    main()

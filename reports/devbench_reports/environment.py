@@ -1,0 +1,170 @@
+"""What a run recorded of its machine, read tolerantly: a run file of another version may lack any key,
+and then ``??`` stands there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from devbench.detection.join import why_unseen
+from devbench.detection.records import machine_from_json
+from devbench.model import Json, Run
+from devbench_reports import format as fmt
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRow:
+    """One physical device and what each framework calls it. `seen_as`: framework → addresses."""
+
+    kind: str
+    name: str
+    physical: str
+    memory: str
+    driver: str
+    seen_as: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """`notes`: a sentence for each framework that is not there or does not see a GPU of the machine."""
+
+    host: str
+    facts: tuple[tuple[str, str], ...]
+    frameworks: tuple[str, ...]
+    devices: tuple[DeviceRow, ...]
+    notes: tuple[str, ...]
+
+
+def machine(run: Run) -> Machine:
+    """The machine of a run as rows of text."""
+    recorded = _mapping(run.info.environment.get("machine"))
+    host = _mapping(recorded.get("host"))
+    seen = [_mapping(item) for item in _sequence(recorded.get("devices"))]
+    answers = [_mapping(item) for item in _sequence(recorded.get("frameworks"))]
+    frameworks = dict.fromkeys(
+        [
+            *(_text(item, "name") for item in answers),
+            *(_text(item, "framework") for item in seen),
+            *(case.target.framework for case in run.cases),
+        ]
+    )
+    frameworks.pop(fmt.UNKNOWN, None)
+    devices = tuple(_devices(host, _sequence(recorded.get("gpus")), seen))
+    return Machine(
+        host=_text(host, "hostname"),
+        facts=tuple(_facts(host)),
+        frameworks=tuple(frameworks),
+        devices=devices,
+        notes=tuple(note for answer in answers if (note := _note(answer, devices))),
+    )
+
+
+def _note(answer: Mapping[str, Json], devices: Sequence[DeviceRow]) -> str | None:
+    name = _text(answer, "name")
+    if answer.get("status", "ok") != "ok":
+        return f"{name} could not be asked: {_text(answer, 'reason', 'status').rstrip('.')}."
+    unseen = [device.name for device in devices if device.kind == "GPU" and name not in device.seen_as]
+    if not unseen:
+        return None
+    try:
+        view = {"host": {}, "gpus": [], "frameworks": [answer], "devices": []}
+        why = why_unseen(machine_from_json(view).frameworks[0])
+    except (KeyError, TypeError, AttributeError):  # another version's record
+        why = "does not see it"
+    names = [f"{number} × {text}" if number > 1 else text for text, number in Counter(unseen).items()]
+    return f"{fmt.join(names)}: {name} {why}."
+
+
+def target_facts(run: Run) -> list[tuple[str, Mapping[str, Json]]]:
+    """What each worker said of itself, by target."""
+    recorded = _mapping(run.info.environment.get("targets"))
+    return [(str(name), _mapping(facts)) for name, facts in recorded.items()]
+
+
+def _facts(host: Mapping[str, Json]) -> list[tuple[str, str]]:
+    memory = _first(host, "usable_memory_bytes", "memory_bytes")
+    return [
+        ("CPU", _text(host, "cpu_model")),
+        ("usable CPUs", _text(host, "usable_cpus")),
+        ("usable memory", fmt.memory(memory) if isinstance(memory, int | float) else fmt.UNKNOWN),
+        ("system", _text(host, "os")),
+        ("kernel", _text(host, "kernel")),
+    ]
+
+
+def _devices(
+    host: Mapping[str, Json], gpus: Sequence[Json], seen: Sequence[Mapping[str, Json]]
+) -> list[DeviceRow]:
+    """The CPU, every GPU of the driver, then what only a framework sees; joined on the physical id."""
+    by_physical: dict[str, dict[str, tuple[str, ...]]] = {}
+    for item in seen:
+        physical = by_physical.setdefault(_text(item, "physical"), {})
+        framework = _text(item, "framework")
+        physical[framework] = (*physical.get(framework, ()), f"{framework}:{_text(item, 'address')}")
+    memory = _first(host, "usable_memory_bytes", "memory_bytes")
+    rows = [
+        DeviceRow(
+            "CPU",
+            _text(host, "cpu_model"),
+            "cpu",
+            fmt.memory(memory) if isinstance(memory, int | float) else fmt.UNKNOWN,
+            fmt.NONE,
+            by_physical.pop("cpu", {}),
+        )
+    ]
+    for gpu in _slices(gpus):
+        ids = [str(gpu[key]) for key in ("uuid", "pci_bus_id") if gpu.get(key)]
+        known = next((key for key in ids if key in by_physical), ids[0] if ids else fmt.UNKNOWN)
+        size = gpu.get("memory_bytes")
+        rows.append(
+            DeviceRow(
+                "GPU",
+                _text(gpu, "name"),
+                known,
+                fmt.memory(size) if isinstance(size, int | float) else fmt.UNKNOWN,
+                _text(gpu, "driver"),
+                by_physical.pop(known, {}),
+            )
+        )
+    for physical, names in by_physical.items():
+        item = next(item for item in seen if _text(item, "physical") == physical)
+        size = item.get("memory_bytes")
+        rows.append(
+            DeviceRow(
+                _text(item, "kind").upper(),
+                _text(item, "name"),
+                physical,
+                fmt.memory(size) if isinstance(size, int | float) else fmt.UNKNOWN,
+                fmt.UNKNOWN,
+                names,
+            )
+        )
+    return rows
+
+
+def _slices(gpus: Sequence[Json]) -> list[Mapping[str, Json]]:
+    """The GPUs; of one that is partitioned its slices, since frameworks see these instead."""
+    found: list[Mapping[str, Json]] = []
+    for gpu in map(_mapping, gpus):
+        parts = [_mapping(part) for part in _sequence(gpu.get("mig_devices"))]
+        found += [{**part, "driver": gpu.get("driver")} for part in parts] or [gpu]
+    return found
+
+
+def _first(data: Mapping[str, Json], *keys: str) -> Json:
+    return next((data[key] for key in keys if data.get(key) is not None), None)
+
+
+def _text(data: Mapping[str, Json], *keys: str) -> str:
+    value = _first(data, *keys)
+    return fmt.UNKNOWN if value is None else fmt.plain(value)
+
+
+def _mapping(value: Any) -> Mapping[str, Json]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _sequence(value: Any) -> Sequence[Json]:
+    return value if isinstance(value, list | tuple) else ()

@@ -1,0 +1,213 @@
+"""What a run says, in sentences: each claim with its figure, and none that the noise would forbid."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from devbench.model import QUALITY_REASONS, REASONS, Result, Run
+from devbench_reports import comparison, environment
+from devbench_reports import format as fmt
+from devbench_reports.comparison import Ratio, timed
+from devbench_reports.panels import Group, groups
+
+#: Cases that a sentence names; more are counted.
+_NAMED: Final = 3
+
+
+def sentences(run: Run, results: Sequence[Result]) -> list[str]:
+    """The findings first, then what is to be doubted or is missing."""
+    found = groups(run, results)
+    text = [*_state(run, results), *environment.machine(run).notes]
+    for group in found:
+        text += _headline(group)
+        text += _crossovers(group)
+    return [*text, *_doubts(results), *_missing(results), *_rounds(results)]
+
+
+def reason_code(reason: str) -> str:
+    """The word of the closed list that a reason begins with."""
+    match = re.match(r"[a-z]+(?:-[a-z]+)*", reason)
+    return match[0] if match else reason
+
+
+def explain(reason: str) -> str:
+    """A reason with its meaning: ``not-steady 4 % (the samples still trended …)``."""
+    meaning = QUALITY_REASONS.get(reason_code(reason)) or REASONS.get(reason_code(reason))
+    return f"{reason} ({meaning})" if meaning else reason
+
+
+def doubts(result: Result) -> tuple[str, ...]:
+    """The reasons to doubt this row in particular. That there was only one round is said once."""
+    return tuple(reason for reason in result.quality_reasons if reason_code(reason) != "single-round")
+
+
+def compare_words(item: Ratio) -> str:
+    """``1.08 times as fast (95 % interval 1.02 to 1.14)``, or that nothing can be said."""
+    if item.verdict == "no difference":
+        why = (
+            "their 95 % intervals overlap"
+            if item.has_interval
+            else f"with one round a factor up to {comparison.CHANCE} may be chance"
+        )
+        return f"no difference beyond the noise (ratio {fmt.factor(item.value)}; {why})"
+    basis = (
+        f"95 % interval {fmt.factor(item.low)} to {fmt.factor(item.high)}"
+        if item.low is not None and item.high is not None
+        else "one round, so no interval"
+    )
+    return f"{fmt.factor(item.value)} times as fast ({basis})"
+
+
+def claim(item: Ratio) -> str:
+    """``torch:cpu is 1.08 times as fast (…) as tensorflow:CPU:0``, the faster one first."""
+    if item.verdict == "slower":
+        item = item.inverse
+    subject, base = item.subject.target, item.base.target
+    if item.verdict == "no difference":
+        return f"{subject} and {base} show {compare_words(item)}"
+    return f"{subject} is {compare_words(item)} as {base}"
+
+
+def _state(run: Run, results: Sequence[Result]) -> list[str]:
+    text = []
+    if run.info.state != "complete":
+        measured = len({row.case_id for row in results if row.status == "ok"})
+        still = "still running" if run.info.state == "running" else "interrupted"
+        text.append(
+            f"This run is {still}: {measured} of {fmt.count(len(run.cases), 'case')} measured so far."
+            if run.info.state == "running"
+            else f"This run was {still}: {measured} of {fmt.count(len(run.cases), 'case')} measured."
+        )
+    if not any(timed(row) for row in results):
+        text.append("Nothing was measured that a figure could rest on.")
+    return text
+
+
+def _headline(group: Group) -> list[str]:
+    """The times of all targets at the point that says most, and the frameworks against each other."""
+    rows = _headline_rows(group)
+    if not rows:
+        return []
+    where = fmt.long_params(rows[0].params)
+    said = "; ".join(f"{row.target} takes {_time(row)}" for row in rows)
+    text = [f"{group.benchmark}{f' at {where}' if where else ''}: {said}."]
+    text += [f"There, {claim(item)}." for item in comparison.between_frameworks(rows)]
+    return [" ".join(text)]
+
+
+def _time(row: Result) -> str:
+    rate = fmt.rate(row)
+    off = fmt.uncertainty(row)
+    sure = f" ± {fmt.percent(off[1])}" if off and off[0] == "interval" else ""
+    return f"{fmt.seconds(row.median)}{sure} a step{f' ({fmt.quantity(*rate)})' if rate else ''}"
+
+
+def _headline_rows(group: Group) -> list[Result]:
+    """Rows at one point of the axes: the one that most targets were timed at; of these, float32,
+    then the largest size, then the most work."""
+    points: dict[comparison.Params, list[Result]] = {}
+    for panel in group.panels:
+        for line in panel.lines:
+            for row in filter(timed, line.rows):
+                points.setdefault(comparison.point(row), []).append(row)
+
+    def weight(rows: list[Result]) -> tuple[int, bool, float, float]:
+        first = rows[0]
+        size = float(first.params[group.size]) if group.size else 0.0
+        return len(rows), first.dtype in (None, "float32"), size, max(r.median or 0 for r in rows)
+
+    return max(points.values(), key=weight, default=[])
+
+
+def _crossovers(group: Group) -> list[str]:
+    """From what size on another device beats the CPU of the same framework, at the headline's point."""
+    rows = _headline_rows(group)
+    if not rows or group.size is None:
+        return []
+    fixed = {axis: value for axis, value in rows[0].params.items() if axis != group.size}
+    matching = [
+        row
+        for row in group.rows
+        if {axis: value for axis, value in row.params.items() if axis != group.size} == fixed
+    ]
+    by_target: dict[str, list[Ratio]] = {}
+    for item in comparison.speed_ups(matching):
+        by_target.setdefault(item.subject.target, []).append(item)
+    return [_crossover(group.benchmark, group.size, fixed, items) for items in by_target.values()]
+
+
+def _crossover(
+    benchmark: str, size: str, fixed: Mapping[str, object], items: Sequence[Ratio]
+) -> str:
+    items = sorted(items, key=lambda item: float(item.subject.params[size]))
+    first, last = comparison.crossover(items, size), items[-1]
+    subject, base = last.subject.target, last.base.target
+    start = f"{benchmark}{_at(fixed)}:"
+    end = f"at {size} = {last.subject.params[size]}"
+    if len(items) == 1:
+        return f"{start} {end}, {claim(last)}."
+    if first is None:
+        return f"{start} {subject} does not overtake {base} up to {end[3:]}; there, {claim(last)}."
+    if first is items[0]:
+        beats = f"{subject} beats {base} at every size measured"
+    else:
+        beats = f"from {size} = {first.subject.params[size]} on, {subject} beats {base}"
+    return f"{start} {beats}; {end} it is {compare_words(last)}."
+
+
+def _at(fixed: Mapping[str, object]) -> str:
+    words = ", ".join(f"{axis}={value}" for axis, value in fixed.items())
+    return f" ({words})" if words else ""
+
+
+def _doubts(results: Sequence[Result]) -> list[str]:
+    doubted = [row for row in results if row.status == "ok" and doubts(row)]
+    if not doubted:
+        return []
+    measured = sum(row.status == "ok" for row in results)
+    verb = "is" if len(doubted) == 1 else "are"
+    codes = [reason_code(reason) for row in doubted for reason in doubts(row)]
+    named = [f"{row.case_id}, {'; '.join(doubts(row))}" for row in doubted]
+    return [f"{len(doubted)} of {fmt.count(measured, 'measured row')} {verb} to be doubted: "
+            f"{_listed(named, codes)}."]
+
+
+def _missing(results: Sequence[Result]) -> list[str]:
+    words = {
+        "skipped": "skipped",
+        "oom": "out of memory",
+        "failed": "failed",
+        "crashed": "crashed",
+        "timeout": "timed out",
+    }
+    text = []
+    for status, word in words.items():
+        rows = [row for row in results if row.status == status]
+        if rows:
+            codes = [reason_code(row.reason or fmt.UNKNOWN) for row in rows]
+            named = [f"{row.case_id}, {row.reason or fmt.UNKNOWN}" for row in rows]
+            text.append(f"{fmt.count(len(rows), 'case')} {word}: {_listed(named, codes)}.")
+    return text
+
+
+def _listed(named: Sequence[str], codes: Sequence[str]) -> str:
+    """A few cases with their reasons in full; of many, how often each reason and one example."""
+    if len(named) <= _NAMED:
+        return " · ".join(text.rstrip(".") for text in named)
+    counted = [f"{number} × {code}" for code, number in Counter(codes).most_common()]
+    return f"{fmt.join(counted)}; for example {named[0].rstrip('.')}"
+
+
+def _rounds(results: Sequence[Result]) -> list[str]:
+    rows = [row for row in results if timed(row)]
+    single = sum(row.rounds == 1 for row in rows)
+    if not single:
+        return []
+    which = "Every figure comes" if single == len(rows) else f"{single} of {len(rows)} figures come"
+    return [
+        f"{which} from one round (one fresh process), so there is no interval: what another process "
+        "would read is not known. The spread that is shown is the one inside that process."
+    ]

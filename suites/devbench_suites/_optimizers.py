@@ -1,0 +1,80 @@
+"""Adam and SGD, the same in torch and in Keras, and what their first step does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Adam:
+    """Kingma & Ba (2015), "Adam: a method for stochastic optimization", with torch's defaults."""
+
+    learning_rate: float = 1e-3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+
+    #: Numbers that it keeps for each weight: both moments.
+    state: ClassVar[int] = 2
+
+    def torch(self, parameters: Iterable[Any]) -> Any:
+        import torch
+
+        betas = (self.beta1, self.beta2)
+        return torch.optim.Adam(parameters, lr=self.learning_rate, betas=betas, eps=self.epsilon)
+
+    def keras(self) -> Any:
+        import keras
+
+        return keras.optimizers.Adam(
+            learning_rate=self.learning_rate,
+            beta_1=self.beta1,
+            beta_2=self.beta2,
+            # torch adds epsilon after the bias of the second moment is corrected and Keras before,
+            # which makes it 1/√(1-β₂) = 32 times as large in the first step.
+            epsilon=self.epsilon * math.sqrt(1 - self.beta2),
+        )
+
+    def first_step(
+        self, weights: Mapping[str, np.ndarray], gradients: Mapping[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """The weights after one step from a fresh state: both corrected moments are g and g²."""
+        return {
+            name: weight
+            - self.learning_rate * gradients[name] / (np.abs(gradients[name]) + self.epsilon)
+            for name, weight in weights.items()
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class SGD:
+    """Stochastic gradient descent with momentum, without dampening or Nesterov's look-ahead."""
+
+    learning_rate: float = 0.01
+    momentum: float = 0.9
+
+    #: Numbers that it keeps for each weight: the velocity.
+    state: ClassVar[int] = 1
+
+    def torch(self, parameters: Iterable[Any]) -> Any:
+        import torch
+
+        return torch.optim.SGD(parameters, lr=self.learning_rate, momentum=self.momentum)
+
+    def keras(self) -> Any:
+        import keras
+
+        return keras.optimizers.SGD(learning_rate=self.learning_rate, momentum=self.momentum)
+
+    def first_step(
+        self, weights: Mapping[str, np.ndarray], gradients: Mapping[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """The weights after one step from a fresh state, where the velocity is the gradient."""
+        return {
+            name: weight - self.learning_rate * gradients[name] for name, weight in weights.items()
+        }

@@ -1,0 +1,47 @@
+"""Matrix product: the work that processors are built for, and the usual yardstick of their rate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from devbench import Context, DType, Work, benchmark
+
+
+@benchmark(
+    name="matmul",
+    axes={
+        "n": [256, 512, 1024, 2048, 4096, 8192],
+        "dtype": ["float32", "bfloat16", "float16"],
+    },
+    quick={"n": [256, 512, 1024], "dtype": ["float32"]},
+    size="n",
+)
+class MatMul:
+    """Product of two square matrices of n × n standard normal numbers."""
+
+    def work(self, n: int, dtype: DType) -> Work:
+        # Two matrices are read and one is written, each once at least.
+        size = 3 * n * n * dtype.itemsize
+        return Work(flops=2 * n**3, bytes=size, footprint=size, terms=n)
+
+    def inputs(self, rng: np.random.Generator, n: int) -> dict[str, np.ndarray]:
+        return {"a": rng.standard_normal((n, n)), "b": rng.standard_normal((n, n))}
+
+    def reference(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        product: np.ndarray = a @ b
+        return product
+
+    def torch(self, ctx: Context, a: Any, b: Any) -> Callable[[], Any]:
+        import torch
+
+        product = ctx.compile(torch.matmul)
+        return lambda: product(a, b)
+
+    def tensorflow(self, ctx: Context, a: Any, b: Any) -> Callable[[], Any]:
+        import tensorflow as tf
+
+        product = ctx.compile(tf.matmul)
+        return lambda: product(a, b)
