@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
+import linecache
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -113,15 +116,29 @@ def make_settings(*, quick: bool, rounds: int | None, time_budget: float | None)
 
 def _source(benchmark: Benchmark) -> registry.Source:
     """The source of a class that lives in a notebook cell or a script, as a suite of its own."""
-    try:
-        text = inspect.getsource(type(benchmark.definition))
-    except (OSError, TypeError):
+    cls = type(benchmark.definition)
+    text = _class_text(cls)
+    if text is None:
         raise UsageError(
             f"the source of the benchmark {benchmark.name!r} cannot be found, so it cannot travel to the "
             "workers; write it into a file and name that with suite_paths=[...]"
-        ) from None
+        )
     imports = "import numpy as np\nimport devbench\nfrom devbench import *\n\n"
-    return registry.Source(benchmark.name, "source", imports + inspect.cleandoc("\n" + text))
+    return registry.Source(benchmark.name, "source", imports + text)
+
+
+def _class_text(cls: type) -> str | None:
+    """The class with its decorator. `inspect.getsource` finds no class of a notebook cell, but the
+    code of a method names the cell, whose text is in linecache."""
+    for member in vars(cls).values():
+        if not inspect.isfunction(member):
+            continue
+        text = "".join(linecache.getlines(member.__code__.co_filename))
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ClassDef) and node.name == cls.__name__:
+                first = min([node.lineno, *(one.lineno for one in node.decorator_list)])
+                return textwrap.dedent("\n".join(text.splitlines()[first - 1 : node.end_lineno]))
+    return None
 
 
 def detect() -> Machine:

@@ -53,7 +53,7 @@ def detect(
         for answer in chain(broken, asking):
             answers.append(answer)
             if out is not None:
-                out.print(_grid([(answer.name, _answer_text(answer))], max(map(len, names))))
+                _print_rows(out, [(answer.name, _answer_text(answer))], max(map(len, names)))
     answers.sort(key=lambda answer: names.index(answer.name))  # whichever answered first
     machine = join(Hardware(host, gpus, nvml_error), answers)
     if out is None:
@@ -77,105 +77,143 @@ def _section(out: Console, title: str, rows: list[tuple[str, str]]) -> None:
     if title != "Host":
         out.print()
     out.print(Text(title, style="bold"))
-    if rows:
-        out.print(_grid(rows, max(len(name) for name, _ in rows)))
+    _print_rows(out, rows, max((len(name) for name, _ in rows), default=0))
 
 
-def _grid(rows: list[tuple[str, str]], width: int) -> RenderableType:
-    from rich.padding import Padding
-    from rich.table import Table
+def _print_rows(out: Console, rows: list[tuple[str, str]], width: int) -> None:
+    """Name and value; a long value goes on below its own beginning."""
+    import textwrap
+
     from rich.text import Text
 
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(width=width, no_wrap=True, style="cyan")
-    grid.add_column(overflow="fold")
     for name, value in rows:
-        grid.add_row(Text(name), Text(value))  # Text: a device's name is never taken for markup
-    return Padding(grid, (0, 0, 0, 2))
+        room = max(20, out.width - width - 4)
+        for line in textwrap.wrap(value, room, break_on_hyphens=False) or [""]:
+            # Text: what a driver or a framework says is never taken for markup.
+            out.print(Text(f"  {name:<{width}}  ", style="cyan") + Text(line, style="default"))
+            name = ""
 
 
 def _host_rows(host: Host) -> list[tuple[str, str]]:
-    cores = [_count(host.sockets, "socket"), _count(host.physical_cores, "core")]
-    cores.append(_count(host.logical_cpus, "logical CPU"))
     smt = "SMT ??" if host.smt is None else "SMT" if host.smt else "no SMT"
-    usable = f"{_number(host.usable_cpus)} of {_count(host.logical_cpus, 'CPU')}"
+    flags = "??" if host.cpu_flags is None else " ".join(host.cpu_flags) or "none that matter"
+    clock = "" if host.cpu_max_clock_hz is None else f"up to {host.cpu_max_clock_hz / 1e9:.2f} GHz"
+    governor = host.governor and f"governor {host.governor}"
+    turbo = "" if host.turbo is None else f"turbo {_on_off(host.turbo)}"
+    cpus = f"{_number(host.usable_cpus)} of {_number(host.logical_cpus)}"
     memory = f"{_gib(host.usable_memory_bytes)} of {_gib(host.memory_bytes)}"
-    rows = [
-        ("CPU", host.cpu_model or "??"),
-        ("", " · ".join((*cores, smt))),
+    nodes = [
+        f"node {node.index}: CPUs {node.cpus or 'none'}, {_gib(node.memory_bytes)}"
+        for node in host.numa_nodes or ()
+    ]
+    return [
+        ("CPU", _dots(host.cpu_model or "??", clock, governor, turbo)),
         (
-            "flags",
-            "??" if host.cpu_flags is None else " ".join(host.cpu_flags) or "none that matter",
+            "",
+            _dots(
+                _count(host.sockets, "socket"),
+                _count(host.physical_cores, "core"),
+                _count(host.logical_cpus, "logical CPU"),
+                smt,
+            ),
         ),
-        ("usable CPUs", usable + (f" ({host.cpu_limit})" if host.cpu_limit else "")),
+        ("flags", flags),
+        ("usable CPUs", _dots(cpus, host.cpu_limit)),
         (
             "usable memory",
-            memory
-            + (f" ({host.memory_limit})" if host.memory_limit else "")
-            + f", {_gib(host.available_memory_bytes)} available now",
+            _dots(memory, host.memory_limit, f"{_gib(host.available_memory_bytes)} available now"),
+        ),
+        *((("NUMA", "")[position > 0], node) for position, node in enumerate(nodes or ["??"])),
+        ("system", _dots(host.os or "??", f"kernel {host.kernel or '??'}", host.architecture)),
+        (
+            "",
+            _dots(
+                f"Python {host.python or '??'}",
+                host.container and f"container: {host.container}",
+                host.virtual_machine and f"virtual machine: {host.virtual_machine}",
+            ),
         ),
     ]
-    nodes = host.numa_nodes
-    if nodes is None:
-        rows.append(("NUMA", "??"))
-    for node in nodes or ():
-        text = f"node {node.index}: CPUs {node.cpus or 'none'}, {_gib(node.memory_bytes)}"
-        rows.append(("NUMA" if node is (nodes or ())[0] else "", text))
-    clock = [
-        f"up to {host.cpu_max_clock_hz / 1e9:.2f} GHz" if host.cpu_max_clock_hz else "",
-        f"governor {host.governor}" if host.governor else "",
-        "" if host.turbo is None else f"turbo {_onoff(host.turbo)}",
-    ]
-    if any(clock):
-        rows.append(("clock", " · ".join(filter(None, clock))))
-    python = f"Python {host.python or '??'}"
-    rows.append(
-        (
-            "system",
-            " · ".join(
-                (host.os or "??", f"kernel {host.kernel or '??'}", host.architecture or "??")
-            ),
-        )
-    )
-    inside = [f"container: {host.container}"] if host.container else []
-    inside += [f"virtual machine: {host.virtual_machine}"] if host.virtual_machine else []
-    rows.append(("", " · ".join((python, *inside))))
-    return rows
 
 
 def _gpu_rows(gpus: tuple[Gpu, ...], nvml_error: str | None) -> list[tuple[str, str]]:
     if not gpus:
         return [("NVIDIA", nvml_error or "the driver lists no GPU")]
-    rows = []
-    for gpu in gpus:
-        what = f"{gpu.name or '??'} · compute capability {gpu.compute_capability or '??'} · "
-        what += f"{_number(gpu.cores)} cores · {_number(gpu.memory_bus_bits)}-bit memory"
-        node = "" if gpu.numa_node is None else f" · NUMA node {gpu.numa_node}"
-        now, limit = (
-            _pcie(gpu.pcie_generation, gpu.pcie_width),
-            _pcie(gpu.pcie_generation_max, gpu.pcie_width_max),
-        )
-        where = f"{gpu.uuid or '??'} · PCI {gpu.pci_bus_id or '??'}{node} · PCIe {now} of {limit}"
-        memory = f"{_gib(gpu.free_memory_bytes)} free of {_gib(gpu.memory_bytes)}"
-        clocks = f"SM {_mhz(gpu.sm_clock_hz)} of {_mhz(gpu.sm_clock_max_hz)} MHz · "
-        clocks += f"memory {_mhz(gpu.memory_clock_hz)} of {_mhz(gpu.memory_clock_max_hz)} MHz"
-        power = f"{_number(gpu.power_w)} of {_number(gpu.power_limit_w)} W "
-        power += (
-            f"(default {_number(gpu.power_default_limit_w)} W) · {_number(gpu.temperature_c)} °C"
-        )
-        busy = f"busy {_percent(gpu.utilization)} · memory busy {_percent(gpu.memory_utilization)}"
-        busy += f" · {_count(gpu.processes, 'process', 'processes')}"
-        modes = (
-            f"ECC {_onoff(gpu.ecc)} · MIG {_onoff(gpu.mig)} · persistence {_onoff(gpu.persistence)}"
-        )
-        modes += f" · compute mode {gpu.compute_mode or '??'}"
-        events = "??" if gpu.clock_events is None else ", ".join(gpu.clock_events) or "none"
-        driver = f"driver {gpu.driver or '??'} (CUDA {gpu.cuda_driver or '??'})"
-        texts = [what, where, f"{memory} · {power}", clocks, busy, modes]
-        texts.append(f"clocks held by: {events} · {driver}")
-        texts += [f"slice {mig.name or '??'} · {mig.uuid or '??'}" for mig in gpu.mig_devices]
-        rows += [(f"GPU {gpu.index}" if text is what else "", text) for text in texts]
-    return rows
+    return [row for gpu in gpus for row in _rows_of_gpu(gpu)]
+
+
+def _rows_of_gpu(gpu: Gpu) -> list[tuple[str, str]]:
+    events = "??" if gpu.clock_events is None else ", ".join(gpu.clock_events) or "nothing"
+    return [
+        (
+            f"GPU {gpu.index}",
+            _dots(
+                gpu.name or "??",
+                f"compute capability {gpu.compute_capability or '??'}",
+                f"{_number(gpu.cores)} cores",
+            ),
+        ),
+        (
+            "address",
+            _dots(
+                gpu.uuid or "uuid ??",
+                f"PCI {gpu.pci_bus_id or '??'}",
+                None if gpu.numa_node is None else f"NUMA node {gpu.numa_node}",
+            ),
+        ),
+        (
+            "memory",
+            _dots(
+                f"{_gib(gpu.free_memory_bytes)} free of {_gib(gpu.memory_bytes)}",
+                f"{_number(gpu.memory_bus_bits)}-bit bus",
+            ),
+        ),
+        (
+            "clocks",
+            _dots(
+                f"SM {_mhz(gpu.sm_clock_hz)} of {_mhz(gpu.sm_clock_max_hz)} MHz",
+                f"memory {_mhz(gpu.memory_clock_hz)} of {_mhz(gpu.memory_clock_max_hz)} MHz",
+                f"held by: {events}",
+            ),
+        ),
+        (
+            "power",
+            _dots(
+                f"{_number(gpu.power_w)} of {_number(gpu.power_limit_w)} W",
+                f"default limit {_number(gpu.power_default_limit_w)} W",
+                f"{_number(gpu.temperature_c)} °C",
+            ),
+        ),
+        (
+            "PCIe",
+            f"generation {_number(gpu.pcie_generation)} ×{_number(gpu.pcie_width)}, at most "
+            f"{_number(gpu.pcie_generation_max)} ×{_number(gpu.pcie_width_max)}",
+        ),
+        (
+            "load",
+            _dots(
+                f"busy {_percent(gpu.utilization)}",
+                f"memory busy {_percent(gpu.memory_utilization)}",
+                _count(gpu.processes, "process", "processes"),
+            ),
+        ),
+        (
+            "modes",
+            _dots(
+                f"ECC {_on_off(gpu.ecc)}",
+                f"MIG {_on_off(gpu.mig)}",
+                f"persistence {_on_off(gpu.persistence)}",
+                f"compute mode {gpu.compute_mode or '??'}",
+            ),
+        ),
+        ("driver", _dots(gpu.driver or "??", f"CUDA {gpu.cuda_driver or '??'}")),
+        *(("MIG slice", _dots(mig.name or "??", mig.uuid or "??")) for mig in gpu.mig_devices),
+    ]
+
+
+def _dots(*parts: str | None) -> str:
+    """What is there of the parts, with a dot between."""
+    return " · ".join(part for part in parts if part)
 
 
 def _answer_text(answer: FrameworkAnswer) -> str:
@@ -238,9 +276,5 @@ def _count(value: int | None, one: str, several: str | None = None) -> str:
     return f"{_number(value)} {one if value == 1 else several or one + 's'}"
 
 
-def _onoff(value: bool | None) -> str:
+def _on_off(value: bool | None) -> str:
     return "??" if value is None else "on" if value else "off"
-
-
-def _pcie(generation: int | None, width: int | None) -> str:
-    return f"{_number(generation)}.0 ×{_number(width)}"

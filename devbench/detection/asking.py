@@ -8,6 +8,7 @@ done, and answers come in the order in which they are ready.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,6 +28,8 @@ from devbench.protocol import Message, ProtocolError, decode
 TIMEOUT_S = 120.0
 
 _LOG_LINES = 20
+
+_ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # colours and cursor movements of a terminal
 
 _SIGNAL_HINTS = {
     "SIGILL": ": its build needs instructions that this CPU does not have",
@@ -120,7 +123,7 @@ def _wait(
             _end(child)
             output, _ = child.communicate()
         log.seek(0)
-        lines = [stripped for written in log if (stripped := written.rstrip())]
+        lines = [line for written in log if (line := _ESCAPES.sub("", written).rstrip())]
     message = _message(output)
     if message is not None:
         return _answer(name, adapter, message, lines)

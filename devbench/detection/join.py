@@ -76,6 +76,11 @@ def _key(physical: str) -> str:
     return normalize_bus_id(physical) or re.sub(r"^(gpu|mig)-", "", physical.lower())
 
 
+def _is_index(physical: str) -> bool:
+    """``cuda:0``: what an adapter gives where the framework tells neither UUID nor bus id."""
+    return re.fullmatch(r"[a-z]+:\d+", physical) is not None
+
+
 def _joined(device: Device, names: dict[str, str], hardware: Hardware) -> Device:
     if device.is_cpu:
         return replace(
@@ -84,7 +89,7 @@ def _joined(device: Device, names: dict[str, str], hardware: Hardware) -> Device
             memory_bytes=device.memory_bytes or hardware.host.usable_memory_bytes,
         )
     physical = names.get(_key(device.physical)) or normalize_bus_id(device.physical)
-    if physical is None and re.fullmatch(r"[a-z]+:\d+", device.physical):
+    if physical is None and _is_index(device.physical):
         # An index means something to its framework alone; two frameworks' `gpu:0` may differ.
         physical = f"{device.framework}:{device.physical}"
     device = replace(device, physical=physical or device.physical)
@@ -100,14 +105,18 @@ def _joined(device: Device, names: dict[str, str], hardware: Hardware) -> Device
 
 
 def physical_devices(machine: Machine) -> tuple[PhysicalDevice, ...]:
-    """The CPU, every NVIDIA GPU (also one that no framework sees), and what else a framework sees."""
+    """The CPU, every NVIDIA GPU (also one that no framework sees), and what else a framework sees.
+
+    A partitioned GPU stands there as its slices.
+    """
     found = {"cpu": PhysicalDevice("cpu", machine.host.cpu_model, None, ())}
     for gpu in machine.gpus:
-        own = _own_name(gpu) or f"nvml:{gpu.index}"
-        found[own] = PhysicalDevice(own, gpu.name, gpu, ())
         for mig in gpu.mig_devices:
             if mig.uuid:
                 found[mig.uuid] = PhysicalDevice(mig.uuid, mig.name, None, ())
+        if not gpu.mig_devices:
+            own = _own_name(gpu) or f"nvml:{gpu.index}"
+            found[own] = PhysicalDevice(own, gpu.name, gpu, ())
     for device in machine.devices:
         known = found.get(device.physical) or PhysicalDevice(device.physical, device.name, None, ())
         found[device.physical] = replace(known, devices=(*known.devices, device))
@@ -118,6 +127,9 @@ def why_unseen(answer: FrameworkAnswer) -> str:
     """Why a framework has no address for a GPU of this machine, as far as its answer tells."""
     if answer.view is None:
         return answer.reason or answer.status
+    unmatched = [device.address for device in answer.view.devices if _is_index(device.physical)]
+    if unmatched:
+        return f"cannot tell: {', '.join(unmatched)} gives neither UUID nor PCI bus id"
     build = answer.view.build
     version = f"{answer.name} {answer.view.version}"
     cuda = build.get("cuda") or build.get("cuda_version")

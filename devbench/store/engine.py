@@ -78,7 +78,7 @@ def _url(location: str | None) -> sa.URL:
         return sa.URL.create("sqlite", database=str(Path(location).expanduser().absolute()))
     try:
         url = sa.make_url(location)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise StoreError(
             f"the store's URL cannot be read; {_FORMS}"
         ) from None  # it may hold a password

@@ -16,9 +16,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from devbench.errors import RunFileError
 from devbench.model import Case, Json, Measurement, Run, RunInfo
@@ -132,6 +132,8 @@ def _run(data: Mapping[str, Json]) -> Run:
     if not info.id:
         raise Misfit("run.id", "is empty")
     _check_time("run.started_at", info.started_at)
+    if info.finished_at is not None:
+        _check_time("run.finished_at", info.finished_at)
     places: dict[str, str] = {}
     cases = [_case(item, f"cases[{i}]", places) for i, item in enumerate(data["cases"])]
     visits: dict[tuple[str, int], str] = {}
@@ -184,10 +186,11 @@ def _check_range(path: str, value: int, least: int) -> None:
         raise Misfit(path, f"is {value}; it must be from {least} to {2**31 - 1}")
 
 
-def _check_time(path: str, value: Any) -> None:
+def _check_time(path: str, value: str) -> None:
+    """UTC only: the store sorts times as text."""
     try:
-        datetime.fromisoformat(value)
+        is_utc = datetime.fromisoformat(value).utcoffset() == timedelta(0)
     except ValueError:
-        raise Misfit(
-            path, f"is {shown(value)}; a time reads like 2026-01-31T12:00:00+00:00"
-        ) from None
+        is_utc = False
+    if not is_utc:
+        raise Misfit(path, f"is {shown(value)}; a time reads like 2026-01-31T12:00:00.000+00:00")

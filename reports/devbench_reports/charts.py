@@ -7,14 +7,14 @@ trace has its place in the palette in ``meta``, since dark and light differ.
 from __future__ import annotations
 
 import html
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from devbench.model import Result
 from devbench_reports import comparison
 from devbench_reports import format as fmt
+from devbench_reports.axes import log_log, log_range
 from devbench_reports.comparison import Ratio
 from devbench_reports.panels import Group, Line, Panel
 from devbench_reports.summary import compare_words, doubts
@@ -54,11 +54,8 @@ def charts(group: Group, panel: Panel, style: Style) -> list[Chart]:
     found = [_times(group, panel, style), _rates(group, panel, style)]
     if len(group.sizes) > 1:
         found += [
-            _ratios(group, "Speed-up against the CPU", comparison.speed_ups(panel.rows), style,
-                    lambda item: f"{item.subject.target} against {item.base.target}"),
-            _ratios(group, "Framework against framework, same device",
-                    comparison.between_frameworks(panel.rows), style,
-                    lambda item: f"{item.subject.target} against {item.base.target}"),
+            _ratios(group, "Speed-up against the CPU", comparison.speed_ups(panel.rows), style),
+            _between_frameworks(group, panel, style),
         ]
     return [chart for chart in found if chart is not None]
 
@@ -79,39 +76,55 @@ def _rates(group: Group, panel: Panel, style: Style) -> Chart | None:
 def _measured(
     group: Group, panel: Panel, style: Style, column: str, title: str, unit: str
 ) -> Chart | None:
-    lines = [(line, rows) for line in panel.lines if (rows := [r for r in line.rows if getattr(r, column)])]
+    lines = [(line, rows) for line in panel.lines if (rows := drawn(line.rows, column))]
     if not lines:
         return None
-    if len(group.sizes) > 1:
-        data = [_line(line, rows, group.size or "", column, style) for line, rows in lines]
-        ends = [end for row in group.rows if getattr(row, column) for end in _ends(row, column)]
-        layout = _layout(group, f"{title} ({unit})", _log_range(ends))
-        layout["yaxis"] |= {"tickformat": "~s", "exponentformat": "SI"}
+    several = len({line.dtype for line, _ in lines}) > 1
+    size = group.size
+    if size is not None and len(group.sizes) > 1:
+        data = [
+            _line(rows, size, column, line, escape(_name(line, several)), style)
+            for line, rows in lines
+        ]
+        ends = [end for row in drawn(group.rows, column) for end in _ends(row, column)]
+        layout = log_log(escape(size), group.sizes, log_range(ends), "s" if unit == "s" else "")
     else:
-        data = [_bars(rows, column, line, style) for line, rows in lines]
+        data = [
+            _bars(rows, column, line, escape(_name(line, several)), style) for line, rows in lines
+        ]
         layout = {
-            "xaxis": {"title": {"text": f"{title} ({unit})"}, "rangemode": "tozero", "tickformat": "~s"},
+            "xaxis": {
+                "rangemode": "tozero",
+                "tickformat": "~s",
+                "ticksuffix": "s" if unit == "s" else "",
+                "nticks": 5,
+            },
             "yaxis": {"automargin": True, "autorange": "reversed"},
-            "height": 110 + 34 * sum(len(rows) for _, rows in lines),
+            "height": 90 + 36 * sum(len(rows) for _, rows in lines),
         }
     said = "; ".join(
-        f"{_name(line)}: " + ", ".join(
-            (f"{fmt.quantity(column, getattr(row, column))}"
-             + (f" at {group.size}={row.params[group.size]}" if group.size else ""))
+        f"{_name(line, several)}: "
+        + ", ".join(
+            (
+                f"{fmt.quantity(column, getattr(row, column))}"
+                + (f" at {group.size}={row.params[group.size]}" if group.size else "")
+            )
             for row in rows
         )
         for line, rows in lines
     )
     over = f" over {group.size}" if len(group.sizes) > 1 else ""
-    return Chart(f"{title}{over}", f"{group.benchmark}, {title.lower()}{over}. {said}.",
-                 {"data": data, "layout": layout})
+    shown = f"{title}{over}" if unit == "s" else f"{title}{over} ({unit})"
+    return Chart(shown, f"{group.benchmark}, {shown}. {said}.", {"data": data, "layout": layout})
 
 
-def _line(line: Line, rows: Sequence[Result], size: str, column: str, style: Style) -> dict[str, Any]:
+def _line(
+    rows: Sequence[Result], size: str, column: str, line: Line, name: str, style: Style
+) -> dict[str, Any]:
     return {
         "type": "scatter",
         "mode": "lines+markers",
-        "name": escape(_name(line)),
+        "name": name,
         "x": [row.params[size] for row in rows],
         "y": [_short(getattr(row, column)) for row in rows],
         "error_y": _error_bars(rows, column),
@@ -123,13 +136,15 @@ def _line(line: Line, rows: Sequence[Result], size: str, column: str, style: Sty
     }
 
 
-def _bars(rows: Sequence[Result], column: str, line: Line, style: Style) -> dict[str, Any]:
+def _bars(
+    rows: Sequence[Result], column: str, line: Line, name: str, style: Style
+) -> dict[str, Any]:
     bars = {
         "type": "bar",
         "orientation": "h",
-        "name": escape(_name(line)),
+        "name": name,
         "x": [_short(getattr(row, column)) for row in rows],
-        "y": [escape(_clip(_name(line))) for _ in rows],
+        "y": [_clip(name) for _ in rows],
         "hovertext": [_hover(row, column) for row in rows],
         "hoverinfo": "text",
         "meta": {"colour": style.colours[line.target]},
@@ -149,7 +164,14 @@ def _error_bars(rows: Sequence[Result], column: str) -> dict[str, Any] | None:
         low, high = _ends(row, column)
         above.append(_short(max(high - value, 0.0)))
         below.append(_short(max(value - low, 0.0)))
-    return {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "thickness": 1.5, "width": 4}
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": above,
+        "arrayminus": below,
+        "thickness": 1.5,
+        "width": 4,
+    }
 
 
 def _ends(row: Result, column: str) -> tuple[float, float]:
@@ -162,13 +184,20 @@ def _ends(row: Result, column: str) -> tuple[float, float]:
     return value * row.median / row.ci_high, value * row.median / row.ci_low
 
 
-def _ratios(
-    group: Group, title: str, items: Sequence[Ratio], style: Style, name: Callable[[Ratio], str]
-) -> Chart | None:
+def _between_frameworks(group: Group, panel: Panel, style: Style) -> Chart | None:
+    items = comparison.between_frameworks(panel.rows)
+    sides = dict.fromkeys(
+        f"{item.subject.framework} against {item.base.framework}" for item in items
+    )
+    return _ratios(group, f"{fmt.join(list(sides))}, same device", items, style)
+
+
+def _ratios(group: Group, title: str, items: Sequence[Ratio], style: Style) -> Chart | None:
     size = group.size
     lines: dict[tuple[str, str | None, str], list[Ratio]] = {}
     for item in items:
-        lines.setdefault((name(item), item.subject.dtype, item.subject.target), []).append(item)
+        label = f"{item.subject.target} against {item.base.target}"
+        lines.setdefault((label, item.subject.dtype, item.subject.target), []).append(item)
     if not lines or size is None:
         return None
     several = len({dtype for _, dtype, _ in lines}) > 1
@@ -186,28 +215,40 @@ def _ratios(
                 "line": {"dash": style.dashes[dtype], "width": 2},
                 "marker": {"size": 8, "symbol": [_ratio_symbol(item) for item in points]},
                 "hovertext": [
-                    escape(f"{item.subject.case_id} against {item.base.target}:") + "<br>"
-                    + escape(compare_words(item)) for item in points
+                    escape(f"{item.subject.case_id} against {item.base.target}:")
+                    + "<br>"
+                    + escape(compare_words(item))
+                    for item in points
                 ],
                 "hoverinfo": "text",
                 "meta": {"colour": style.colours[target]},
             }
         )
     ends = [end for item in items for end in (item.value, item.low, item.high, 1.0) if end]
-    layout = _layout(group, "times as fast", _log_range(ends))
-    layout["yaxis"] |= {"tickformat": "~r"}
+    layout = log_log(escape(size), group.sizes, log_range(ends), "")
     layout["shapes"] = [
-        {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": 1, "y1": 1,
-         "line": {"width": 1.5, "dash": "dot"}}
+        {
+            "type": "line",
+            "xref": "paper",
+            "x0": 0,
+            "x1": 1,
+            "y0": 1,
+            "y1": 1,
+            "line": {"width": 1.5, "dash": "dot"},
+        }
     ]
     said = "; ".join(
-        f"{label}{f', {dtype}' if several else ''}: " + ", ".join(
+        f"{label}{f', {dtype}' if several else ''}: "
+        + ", ".join(
             f"{fmt.factor(item.value)} at {size}={item.subject.params[size]}" for item in points
         )
         for (label, dtype, _), points in lines.items()
     )
-    return Chart(title, f"{group.benchmark}, {title.lower()}, times as fast. {said}.",
-                 {"data": data, "layout": layout})
+    return Chart(
+        f"{title} (times as fast)",
+        f"{group.benchmark}, {title}, times as fast. {said}.",
+        {"data": data, "layout": layout},
+    )
 
 
 def _ratio_bars(items: Sequence[Ratio]) -> dict[str, Any] | None:
@@ -223,51 +264,18 @@ def _ratio_bars(items: Sequence[Ratio]) -> dict[str, Any] | None:
     }
 
 
-def _layout(group: Group, title: str, y_range: list[float]) -> dict[str, Any]:
-    sizes = group.sizes
-    ticks = _thinned(sizes)
-    return {
-        "xaxis": {
-            "type": "log",
-            "title": {"text": escape(group.size or "")},
-            "tickvals": ticks,
-            "ticktext": [f"{size:g}" if size >= 1e6 or size % 1 else str(int(size)) for size in ticks],
-            "range": _log_range(sizes),
-        },
-        "yaxis": {"type": "log", "title": {"text": title}, "range": y_range, "automargin": True},
-    }
+def _name(line: Line, several: bool) -> str:
+    """With the dtype only where the panel's lines differ in it."""
+    return f"{line.target}, {line.dtype}" if several else line.target
 
 
-def _thinned(sizes: Sequence[float]) -> list[float]:
-    """Sizes that get a tick: no two closer than a factor 1.5 where there are many."""
-    if len(sizes) <= 6:
-        return list(sizes)
-    span = sizes[-1] / sizes[0]
-    apart = max(1.5, span ** (1 / 8))
-    kept = [sizes[0]]
-    for size in sizes[1:]:
-        if size / kept[-1] >= apart:
-            kept.append(size)
-    return kept
-
-
-def _log_range(values: Sequence[float]) -> list[float]:
-    """The axis range in decades, with a margin, at least a third of a decade wide."""
-    low, high = math.log10(min(values)), math.log10(max(values))
-    margin = max(0.08 * (high - low), 0.06)
-    if high - low < 0.3:
-        margin = max(margin, (0.3 - (high - low)) / 2)
-    return [round(low - margin, 4), round(high + margin, 4)]
-
-
-def _name(line: Line) -> str:
-    return line.target if line.dtype is None else f"{line.target}, {line.dtype}"
+def drawn(rows: Sequence[Result], column: str = "median") -> list[Result]:
+    """The rows that a chart shows: what was computed wrongly or not to its end has no rate."""
+    return [row for row in rows if comparison.timed(row) and getattr(row, column)]
 
 
 def _symbol(row: Result) -> str:
-    """A cross for what is invalid, an open mark for what is in doubt."""
-    if row.quality == "invalid" or row.status != "ok":
-        return "x"
+    """An open mark for what is in doubt."""
     symbol = _SYMBOLS.get(row.framework, "diamond")
     return f"{symbol}-open" if doubts(row) else symbol
 

@@ -65,7 +65,9 @@ def _note(answer: Mapping[str, Json], devices: Sequence[DeviceRow]) -> str | Non
     name = _text(answer, "name")
     if answer.get("status", "ok") != "ok":
         return f"{name} could not be asked: {_text(answer, 'reason', 'status').rstrip('.')}."
-    unseen = [device.name for device in devices if device.kind == "GPU" and name not in device.seen_as]
+    unseen = [
+        device.name for device in devices if device.kind == "GPU" and name not in device.seen_as
+    ]
     if not unseen:
         return None
     try:
@@ -73,7 +75,9 @@ def _note(answer: Mapping[str, Json], devices: Sequence[DeviceRow]) -> str | Non
         why = why_unseen(machine_from_json(view).frameworks[0])
     except (KeyError, TypeError, AttributeError):  # another version's record
         why = "does not see it"
-    names = [f"{number} × {text}" if number > 1 else text for text, number in Counter(unseen).items()]
+    names = [
+        f"{number} × {text}" if number > 1 else text for text, number in Counter(unseen).items()
+    ]
     return f"{fmt.join(names)}: {name} {why}."
 
 
@@ -102,7 +106,10 @@ def _devices(
     for item in seen:
         physical = by_physical.setdefault(_text(item, "physical"), {})
         framework = _text(item, "framework")
-        physical[framework] = (*physical.get(framework, ()), f"{framework}:{_text(item, 'address')}")
+        physical[framework] = (
+            *physical.get(framework, ()),
+            f"{framework}:{_text(item, 'address')}",
+        )
     memory = _first(host, "usable_memory_bytes", "memory_bytes")
     rows = [
         DeviceRow(

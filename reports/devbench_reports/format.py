@@ -17,7 +17,19 @@ UNKNOWN: Final = "??"
 #: What stands where there is nothing to say.
 NONE: Final = "–"
 
-_PREFIXES: Final = {-12: "p", -9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T", 15: "P", 18: "E"}
+_PREFIXES: Final = {
+    -12: "p",
+    -9: "n",
+    -6: "µ",
+    -3: "m",
+    0: "",
+    3: "k",
+    6: "M",
+    9: "G",
+    12: "T",
+    15: "P",
+    18: "E",
+}
 _BINARY: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 #: The columns that are all in 1/s, told apart.
@@ -57,6 +69,12 @@ def si(value: float | None, unit: str) -> str:
         exponent = max(exponent, 0)
         return f"{digits(value / 10.0**exponent)} {_PREFIXES[exponent]} {unit}".replace("  ", " ")
     return f"{digits(value / 10.0**exponent)} {_PREFIXES[exponent]}{unit}"
+
+
+def tick(value: float, unit: str) -> str:
+    """The label of a round value on an axis: ``20 ms``, ``1.5 TFLOP/s``."""
+    exponent = min(_exponent(value), 0) if unit == "s" else _exponent(value)
+    return f"{value / 10.0**exponent:.3g} {_PREFIXES[exponent]}{unit}".rstrip()
 
 
 def seconds(value: float | None) -> str:
@@ -169,8 +187,12 @@ def plain(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, str):
         return value
-    if isinstance(value, list | tuple) and all(isinstance(item, str | int | float) for item in value):
-        return ", ".join(map(str, value)) or NONE
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, list | tuple) and all(
+        isinstance(item, str | int | float) for item in value
+    ):
+        return ", ".join(map(plain, value)) or NONE
     if isinstance(value, Mapping | list | tuple):
         return json.dumps(value, ensure_ascii=False, default=str)
     return str(value)
@@ -183,4 +205,6 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
 
 def join(parts: Sequence[str]) -> str:
     """``a``, ``a and b``, ``a, b and c``."""
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}" if parts else ""
+    return (
+        parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}" if parts else ""
+    )

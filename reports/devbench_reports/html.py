@@ -7,7 +7,9 @@ every request. Text reaches the page through Jinja's autoescape only.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -34,17 +36,20 @@ def to_html(run: Run, results: Sequence[Result]) -> str:
     style = Style.of(targets, list(dict.fromkeys(row.dtype for row in results)))
     figures: list[Mapping[str, Any]] = []
     sections = [_section(group, style, figures) for group in panels.groups(run, results)]
-    template = Environment(
+    pages = Environment(
         loader=PackageLoader("devbench_reports"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-    ).get_template("report.html.j2")
-    return template.render(
+    )
+    pages.filters["tied"] = tied
+    machine = environment.machine(run)
+    return pages.get_template("report.html.j2").render(
         info=run.info,
-        title=_title(run),
-        machine=environment.machine(run),
+        title=run.info.label or f"Run on {machine.host}",
+        started=_minute(run.info.started_at),
+        machine=machine,
         sentences=summary.sentences(run, results),
         sections=sections,
         columns=(columns := view.columns(results)),
@@ -58,12 +63,24 @@ def to_html(run: Run, results: Sequence[Result]) -> str:
 
 def embed(value: Any) -> Markup:
     """JSON that may stand inside a script element: nothing in it can end the element."""
-    text = json.dumps(tables.finite(value), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    text = json.dumps(
+        tables.finite(value), separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
     return Markup(text.translate(_UNSAFE))
 
 
-def _title(run: Run) -> str:
-    return run.info.label or run.info.id
+def tied(text: str) -> str:
+    """The text with its figures tied to their units, so that no line ends between the two."""
+    return re.sub(r"(?<=[\d±]) (?=[\d%]|[kMGTPmµn]? ?(?:s|FLOP/s|items/s|B/s)\b)", "\u00a0", text)
+
+
+def _minute(timestamp: str) -> str:
+    """``2026-01-02 03:04 UTC``; as it is where it is no timestamp."""
+    try:
+        moment = datetime.fromisoformat(timestamp)
+    except ValueError:
+        return timestamp
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC") if moment.tzinfo else timestamp
 
 
 def _section(group: Group, style: Style, figures: list[Mapping[str, Any]]) -> dict[str, Any]:
@@ -76,8 +93,11 @@ def _section(group: Group, style: Style, figures: list[Mapping[str, Any]]) -> di
         "constant": fmt.long_params(group.constant),
         "measured": sum(row.median is not None for row in group.rows),
         "planned": len(group.rows),
-        "targets": [(name, style.colours[name]) for name in dict.fromkeys(target for target, _ in lines)],
+        "targets": [
+            (name, style.colours[name]) for name in dict.fromkeys(target for target, _ in lines)
+        ],
         "dtypes": [(name, style.dashes[name]) for name in dtypes] if len(dtypes) > 1 else [],
+        "marks": _marks(group),
         "panels": [
             {
                 "title": fmt.long_params(panel.params),
@@ -87,16 +107,36 @@ def _section(group: Group, style: Style, figures: list[Mapping[str, Any]]) -> di
             for place, panel in enumerate(group.panels)
         ],
         "ratios": [
-            ("Speed-up against the CPU of the same framework", _ratio_rows(comparison.speed_ups(group.rows))),
-            ("Frameworks on the same device", _ratio_rows(comparison.between_frameworks(group.rows))),
+            (
+                "Speed-up against the CPU of the same framework",
+                _ratio_rows(comparison.speed_ups(group.rows)),
+            ),
+            (
+                "Frameworks on the same device",
+                _ratio_rows(comparison.between_frameworks(group.rows)),
+            ),
         ],
         "missing": [row for row in group.rows if row.status != "ok"],
     }
 
 
+def _marks(group: Group) -> str:
+    """What the marks in this benchmark's charts mean, as far as they occur."""
+    drawn = charts.drawn(group.rows)
+    wrong = sum(row.median is not None for row in group.rows) - len(drawn)
+    parts = []
+    if any(row.ci_low is not None for row in drawn):
+        parts.append("Bars are 95 % intervals.")
+    if any(summary.doubts(row) for row in drawn):
+        parts.append("An open mark is in doubt.")
+    if wrong:
+        parts.append(f"{fmt.count(wrong, 'row')} that cannot be relied on: not drawn.")
+    return " ".join(parts)
+
+
 def _place(chart: Chart, figures: list[Mapping[str, Any]]) -> dict[str, Any]:
     figures.append(chart.figure)
-    height = chart.figure["layout"].get("height", 320)
+    height = chart.figure["layout"].get("height", 300)
     return {"title": chart.title, "alt": chart.alt, "index": len(figures) - 1, "height": height}
 
 
@@ -125,8 +165,11 @@ def _ratio_rows(items: Sequence[Ratio]) -> list[dict[str, str]]:
 
 def _method(run: Run, results: Sequence[Result]) -> list[tuple[str, str]]:
     """How it was measured: the settings of the run, then what the rows say of themselves."""
-    rows = [(key.replace("_", " "), fmt.plain(value)) for key, value in run.info.settings.items()
-            if key != "benchmarks"]
+    rows = [
+        (key.replace("_", " "), fmt.plain(value))
+        for key, value in run.info.settings.items()
+        if key != "benchmarks"
+    ]
     timed = [row for row in results if row.median is not None]
     for target in panels.targets(timed):
         own = [row for row in timed if row.target == target]
@@ -142,20 +185,31 @@ def _method(run: Run, results: Sequence[Result]) -> list[tuple[str, str]]:
 
 
 def _distinct(values: Any) -> str:
-    return ", ".join(dict.fromkeys(fmt.UNKNOWN if value is None else str(value) for value in values))
+    return ", ".join(
+        dict.fromkeys(fmt.UNKNOWN if value is None else str(value) for value in values)
+    )
 
 
 def _environment(run: Run) -> list[tuple[str, list[tuple[str, str]]]]:
     """Everything else that was recorded, as headed lists of key and value."""
     info = run.info
     lists = [
-        ("Run", [
-            ("id", info.id), ("label", fmt.plain(info.label)), ("started", info.started_at),
-            ("finished", fmt.plain(info.finished_at)), ("state", info.state),
-            ("devbench", info.devbench_version),
-            *((key, fmt.plain(info.environment[key])) for key in ("python", "argv", "git")
-              if key in info.environment),
-        ]),
+        (
+            "Run",
+            [
+                ("id", info.id),
+                ("label", fmt.plain(info.label)),
+                ("started", info.started_at),
+                ("finished", fmt.plain(info.finished_at)),
+                ("state", info.state),
+                ("devbench", info.devbench_version),
+                *(
+                    (key, fmt.plain(info.environment[key]))
+                    for key in ("python", "argv", "git")
+                    if key in info.environment
+                ),
+            ],
+        ),
     ]
     recorded = info.environment.get("machine")
     host = recorded.get("host") if isinstance(recorded, Mapping) else None
@@ -165,5 +219,7 @@ def _environment(run: Run) -> list[tuple[str, list[tuple[str, str]]]]:
         lists.append((target, [(str(key), fmt.plain(value)) for key, value in facts.items()]))
     variables = info.environment.get("variables")
     if isinstance(variables, Mapping) and variables:
-        lists.append(("Environment variables", [(str(k), fmt.plain(v)) for k, v in variables.items()]))
+        lists.append(
+            ("Environment variables", [(str(k), fmt.plain(v)) for k, v in variables.items()])
+        )
     return lists

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from devbench.model import ParamValue, Result, Run
+from devbench_reports.comparison import timed
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +45,10 @@ class Group:
 
     @property
     def sizes(self) -> tuple[float, ...]:
-        """The sizes at which something was timed."""
+        """The sizes at which something was timed that can be relied on."""
         if self.size is None:
             return ()
-        return tuple(sorted({float(row.params[self.size]) for row in self.rows if row.median is not None}))
+        return tuple(sorted({float(row.params[self.size]) for row in self.rows if timed(row)}))
 
 
 def groups(run: Run, results: Sequence[Result]) -> tuple[Group, ...]:
@@ -72,6 +73,29 @@ def targets(results: Sequence[Result]) -> tuple[str, ...]:
             ),
         )
     )
+
+
+def blocks(group: Group) -> list[tuple[Mapping[str, ParamValue], list[Result]]]:
+    """The measured rows for a table: blocks that differ in the size only, by size, then by target."""
+    order = {name: place for place, name in enumerate(targets(group.rows))}
+    found: dict[tuple[tuple[str, ParamValue], ...], list[Result]] = {}
+    for panel in group.panels:
+        for row in panel.rows:
+            if row.median is not None:
+                key = tuple(
+                    (axis, value)
+                    for axis, value in row.params.items()
+                    if axis != group.size and axis not in group.constant
+                )
+                found.setdefault(key, []).append(row)
+    return [
+        (dict(key), sorted(rows, key=lambda row: (_size(row, group.size), order[row.target])))
+        for key, rows in found.items()
+    ]
+
+
+def _size(row: Result, size: str | None) -> float:
+    return float(row.params[size]) if size is not None else 0.0
 
 
 def _group(run: Run, suite: str, name: str, rows: list[Result]) -> Group:
@@ -115,7 +139,10 @@ def _size_axis(
     numeric = [
         axis
         for axis, seen in values.items()
-        if all(isinstance(value, int | float) and not isinstance(value, bool) and value > 0 for value in seen)
+        if all(
+            isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+            for value in seen
+        )
         and all(axis in row.params for row in rows)
     ]
     if axis in numeric:
@@ -130,14 +157,8 @@ def _lines(rows: Sequence[Result], size: str | None) -> tuple[Line, ...]:
     dtypes = list(dict.fromkeys(row.dtype for row in rows))
     places = {target: place for place, target in enumerate(targets(rows))}
     return tuple(
-        Line(target, dtype, tuple(_by_size(members, size)))
+        Line(target, dtype, tuple(sorted(members, key=lambda row: _size(row, size))))
         for (target, dtype), members in sorted(
             found.items(), key=lambda item: (places[item[0][0]], dtypes.index(item[0][1]))
         )
     )
-
-
-def _by_size(rows: Sequence[Result], size: str | None) -> list[Result]:
-    if size is None:
-        return list(rows)
-    return sorted(rows, key=lambda row: float(row.params[size]))

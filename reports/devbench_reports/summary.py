@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from devbench.model import QUALITY_REASONS, REASONS, Result, Run
+from devbench.model import Result, Run
 from devbench_reports import comparison, environment
 from devbench_reports import format as fmt
 from devbench_reports.comparison import Ratio, timed
@@ -17,14 +17,21 @@ from devbench_reports.panels import Group, groups
 _NAMED: Final = 3
 
 
-def sentences(run: Run, results: Sequence[Result]) -> list[str]:
-    """The findings first, then what is to be doubted or is missing."""
-    found = groups(run, results)
-    text = [*_state(run, results), *environment.machine(run).notes]
-    for group in found:
-        text += _headline(group)
-        text += _crossovers(group)
-    return [*text, *_doubts(results), *_missing(results), *_rounds(results)]
+def sentences(run: Run, results: Sequence[Result]) -> list[tuple[str, list[str]]]:
+    """Sentences by topic: the state of the run and its devices, a topic a benchmark, then what is to
+    be doubted and what is missing. A topic without sentences does not appear."""
+    topics = [
+        ("the run", _state(run, results)),
+        ("devices", list(environment.machine(run).notes)),
+        *(
+            (group.benchmark, [*_headline(group), *_crossovers(group)])
+            for group in groups(run, results)
+        ),
+        ("doubts", _doubts(results)),
+        ("not measured", _missing(results)),
+        ("rounds", _rounds(results)),
+    ]
+    return [(topic, text) for topic, text in topics if text]
 
 
 def reason_code(reason: str) -> str:
@@ -33,15 +40,11 @@ def reason_code(reason: str) -> str:
     return match[0] if match else reason
 
 
-def explain(reason: str) -> str:
-    """A reason with its meaning: ``not-steady 4 % (the samples still trended …)``."""
-    meaning = QUALITY_REASONS.get(reason_code(reason)) or REASONS.get(reason_code(reason))
-    return f"{reason} ({meaning})" if meaning else reason
-
-
 def doubts(result: Result) -> tuple[str, ...]:
     """The reasons to doubt this row in particular. That there was only one round is said once."""
-    return tuple(reason for reason in result.quality_reasons if reason_code(reason) != "single-round")
+    return tuple(
+        reason for reason in result.quality_reasons if reason_code(reason) != "single-round"
+    )
 
 
 def compare_words(item: Ratio) -> str:
@@ -93,7 +96,7 @@ def _headline(group: Group) -> list[str]:
         return []
     where = fmt.long_params(rows[0].params)
     said = "; ".join(f"{row.target} takes {_time(row)}" for row in rows)
-    text = [f"{group.benchmark}{f' at {where}' if where else ''}: {said}."]
+    text = [f"At {where}, {said}." if where else f"{said}."]
     text += [f"There, {claim(item)}." for item in comparison.between_frameworks(rows)]
     return [" ".join(text)]
 
@@ -136,31 +139,38 @@ def _crossovers(group: Group) -> list[str]:
     by_target: dict[str, list[Ratio]] = {}
     for item in comparison.speed_ups(matching):
         by_target.setdefault(item.subject.target, []).append(item)
-    return [_crossover(group.benchmark, group.size, fixed, items) for items in by_target.values()]
+    shown = {axis: value for axis, value in fixed.items() if axis not in group.constant}
+    return [_crossover(group.size, shown, items) for items in by_target.values()]
 
 
-def _crossover(
-    benchmark: str, size: str, fixed: Mapping[str, object], items: Sequence[Ratio]
-) -> str:
+def _crossover(size: str, fixed: Mapping[str, object], items: Sequence[Ratio]) -> str:
     items = sorted(items, key=lambda item: float(item.subject.params[size]))
     first, last = comparison.crossover(items, size), items[-1]
     subject, base = last.subject.target, last.base.target
-    start = f"{benchmark}{_at(fixed)}:"
+    start = _at(fixed)
     end = f"at {size} = {last.subject.params[size]}"
     if len(items) == 1:
-        return f"{start} {end}, {claim(last)}."
+        return _sentence(f"{start}{end}, {claim(last)}.")
     if first is None:
-        return f"{start} {subject} does not overtake {base} up to {end[3:]}; there, {claim(last)}."
+        return _sentence(
+            f"{start}{subject} does not overtake {base} up to {end[3:]}; there, {claim(last)}."
+        )
     if first is items[0]:
         beats = f"{subject} beats {base} at every size measured"
     else:
         beats = f"from {size} = {first.subject.params[size]} on, {subject} beats {base}"
-    return f"{start} {beats}; {end} it is {compare_words(last)}."
+    return _sentence(f"{start}{beats}; {end} it is {compare_words(last)}.")
+
+
+def _sentence(text: str) -> str:
+    """With a capital where a preposition begins it; a target's name stays as it is written."""
+    return text[0].upper() + text[1:] if text.startswith(("at ", "from ")) else text
 
 
 def _at(fixed: Mapping[str, object]) -> str:
-    words = ", ".join(f"{axis}={value}" for axis, value in fixed.items())
-    return f" ({words})" if words else ""
+    return (
+        f"With {', '.join(f'{axis}={value}' for axis, value in fixed.items())}, " if fixed else ""
+    )
 
 
 def _doubts(results: Sequence[Result]) -> list[str]:
@@ -171,8 +181,10 @@ def _doubts(results: Sequence[Result]) -> list[str]:
     verb = "is" if len(doubted) == 1 else "are"
     codes = [reason_code(reason) for row in doubted for reason in doubts(row)]
     named = [f"{row.case_id}, {'; '.join(doubts(row))}" for row in doubted]
-    return [f"{len(doubted)} of {fmt.count(measured, 'measured row')} {verb} to be doubted: "
-            f"{_listed(named, codes)}."]
+    return [
+        f"{len(doubted)} of {fmt.count(measured, 'measured row')} {verb} to be doubted: "
+        f"{_listed(named, codes)}."
+    ]
 
 
 def _missing(results: Sequence[Result]) -> list[str]:

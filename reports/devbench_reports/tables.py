@@ -42,10 +42,7 @@ def to_frame(run: Run, results: Sequence[Result]) -> pd.DataFrame:
     import pandas as pd
 
     frame = pd.DataFrame(
-        {
-            name: _series([getattr(result, name) for result in results], name)
-            for name in COLUMNS
-        },
+        {name: _series([getattr(result, name) for result in results], name) for name in COLUMNS},
         columns=list(COLUMNS),
     )
     frame.attrs["units"] = {name: unit for name, (unit, _) in COLUMNS.items()}
@@ -83,7 +80,7 @@ def with_params(frame: pd.DataFrame) -> pd.DataFrame:
     import pandas as pd
 
     axes = list(dict.fromkeys(axis for params in frame["params"] for axis in params))
-    place = frame.columns.get_loc("params") + 1
+    place = list(frame.columns).index("params") + 1
     wide = pd.concat(
         [
             frame.iloc[:, :place],

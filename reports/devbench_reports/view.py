@@ -36,20 +36,44 @@ def columns(results: Sequence[Result]) -> list[Column]:
         _text("status", lambda row: row.status, COLUMNS["status"][1]),
         _figure("median"),
         Column("± of it", "half of the 95 % interval, relative to the median", True, _interval),
-        Column("spread", "half of the 5th to the 95th percentile inside the processes", True, _spread),
-        *(_figure(name, title) for name, title in (("flop_per_s", "FLOP/s"), ("items_per_s", "items/s"),
-                                                   ("bytes_per_s", "bytes/s"))),
+        Column(
+            "spread", "half of the 5th to the 95th percentile inside the processes", True, _spread
+        ),
         _text("doubts", lambda row: "; ".join(doubts(row)), COLUMNS["quality_reasons"][1]),
+        *(
+            _figure(name, title)
+            for name, title in (
+                ("flop_per_s", "FLOP/s"),
+                ("items_per_s", "items/s"),
+                ("bytes_per_s", "bytes/s"),
+            )
+        ),
         _text("why not", lambda row: row.reason or "", COLUMNS["reason"][1]),
         _text("numerics", lambda row: row.numerics or "", COLUMNS["numerics"][1]),
         *(_figure(name) for name in ("rel_error", "ceiling_fraction", "peak_fraction")),
         _text("bound", lambda row: row.bound or "", COLUMNS["bound"][1]),
         _text("mode", lambda row: row.mode or "", COLUMNS["mode"][1]),
-        *(_figure(name) for name in ("threads", "rounds", "samples", "min", "max", "first_call_s", "warmup_s",
-                                     "peak_memory_bytes", "energy_j", "sm_clock_hz", "temperature_c")),
+        *(
+            _figure(name)
+            for name in (
+                "threads",
+                "rounds",
+                "samples",
+                "min",
+                "max",
+                "first_call_s",
+                "warmup_s",
+                "peak_memory_bytes",
+                "energy_j",
+                "sm_clock_hz",
+                "temperature_c",
+            )
+        ),
         _text("clock", lambda row: row.clock or "", COLUMNS["clock"][1]),
     ]
-    return [column for column in every if any(column.cell(row).key not in (None, "") for row in results)]
+    return [
+        column for column in every if any(column.cell(row).key not in (None, "") for row in results)
+    ]
 
 
 def point(row: Result) -> str:
@@ -85,7 +109,9 @@ def _axis(axis: str) -> Column:
 
 def _figure(name: str, title: str | None = None) -> Column:
     unit, doc = COLUMNS[name]
-    shown = title or name.removesuffix("_bytes").removesuffix("_s").removesuffix("_j").removesuffix("_hz")
+    shown = title or name.removesuffix("_bytes").removesuffix("_s").removesuffix("_j").removesuffix(
+        "_hz"
+    )
     shown = shown.removesuffix("_c").replace("_", " ")
     return Column(
         shown,

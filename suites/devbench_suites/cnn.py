@@ -50,10 +50,11 @@ class CNN:
     """Two convolutions with max-pooling and two dense layers, trained by SGD with momentum.
 
     3×32×32 → conv 6, 5×5 → ReLU → pool 2×2 → conv 16, 5×5 → ReLU → pool 2×2 → dense 120 → ReLU →
-    dense 10, in float32 on the softmax cross-entropy. Each framework keeps its own layout: torch NCHW, TensorFlow NHWC;
-    inputs are turned round before the timing. The phase forward computes the logits without keeping
-    what a backward pass would need; forward_backward gives the loss and all gradients; train_step
-    updates the weights as well.
+    dense 10, in float32 on the softmax cross-entropy. Each framework keeps its own layout, torch
+    NCHW and TensorFlow NHWC; inputs are turned round before the timing.
+
+    The phase forward computes the logits without keeping what a backward pass would need;
+    forward_backward gives the loss and all gradients; train_step updates the weights as well.
     """
 
     _optimizer = SGD(learning_rate=0.01, momentum=0.9)

@@ -108,11 +108,16 @@ def time_on(name: str, flops: float) -> float:
     return least + flops / speed
 
 
-def sweep(rounds: int = 5, half: float = 0.02, names: Iterable[str] = tuple(DEVICES)) -> list[Result]:
+def sweep(
+    rounds: int = 5, half: float = 0.02, names: Iterable[str] = tuple(DEVICES)
+) -> list[Result]:
     """matmul in two dtypes, an MLP in three phases, a CNN at one size; on the named targets."""
     rows = []
     for name in names:
-        for dtype, speed in (("float32", 1.0), ("bfloat16", 2.0 if "GPU" in DEVICES[name][0] else 0.5)):
+        for dtype, speed in (
+            ("float32", 1.0),
+            ("bfloat16", 2.0 if "GPU" in DEVICES[name][0] else 0.5),
+        ):
             for n in (256, 512, 1024, 2048, 4096):
                 flops = 2.0 * n**3
                 rows.append(
@@ -156,7 +161,10 @@ def sweep(rounds: int = 5, half: float = 0.02, names: Iterable[str] = tuple(DEVI
 
 def troubled() -> list[Result]:
     """A row for each way of not being fine."""
-    def missing(status: str, reason: str, n: int, name: str = "torch:cpu", dtype: str = "float16") -> Result:
+
+    def missing(
+        status: str, reason: str, n: int, name: str = "torch:cpu", dtype: str = "float16"
+    ) -> Result:
         return result(name, {"n": n, "dtype": dtype}, median=None, status=status, reason=reason)
 
     return [
@@ -198,7 +206,13 @@ def environment(host: str = "test-machine", *, with_gpu: bool = True) -> dict[st
         for name, (physical, device_name, _, _) in DEVICES.items()
         if with_gpu or physical == "cpu"
     ]
-    gpu = {"index": 0, "name": GPU_NAME, "uuid": GPU, "memory_bytes": 80 * 2**30, "driver": "999.01"}
+    gpu = {
+        "index": 0,
+        "name": GPU_NAME,
+        "uuid": GPU,
+        "memory_bytes": 80 * 2**30,
+        "driver": "999.01",
+    }
     return {
         "machine": {
             "host": {
@@ -216,7 +230,11 @@ def environment(host: str = "test-machine", *, with_gpu: bool = True) -> dict[st
             "devices": devices,
         },
         "targets": {
-            name: {"framework_version": "1.0", "physical_device": physical, "settings": {"tf32": False}}
+            name: {
+                "framework_version": "1.0",
+                "physical_device": physical,
+                "settings": {"tf32": False},
+            }
             for name, (physical, _, _, _) in DEVICES.items()
             if with_gpu or physical == "cpu"
         },

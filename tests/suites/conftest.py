@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -11,9 +12,10 @@ from tests.suites.harness import Child
 def _child(name: str) -> Iterator[Child]:
     if not is_installed(frameworks()[name]):
         pytest.skip(f"{name} is not installed")
-    child = Child(name)
-    yield child
-    child.close()
+    with tempfile.TemporaryFile("w+") as log:
+        child = Child(name, log)
+        yield child
+        child.close()
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -73,17 +73,17 @@ class Answer:
 
 
 class Child:
-    """A process with one framework in it."""
+    """A process with one framework in it. log: a file for what it prints, shown when it fails."""
 
-    def __init__(self, framework: str) -> None:
+    def __init__(self, framework: str, log: IO[str]) -> None:
         adapter = frameworks()[framework]
         target = Target(framework, (CPU[framework],))
-        self._log = tempfile.TemporaryFile("w+")
+        self._log = log
         self._process = subprocess.Popen(
             [sys.executable, "-P", __file__, framework],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._log,
+            stderr=log,
             env={
                 **os.environ,
                 **adapter.environment(target, threads=2),
@@ -115,12 +115,7 @@ class Child:
         return Answer(inputs, observed, flops)
 
     def close(self) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.wait(timeout=60)
-        self._process.stdout.close()
-        self._log.close()
+        self._process.communicate(timeout=60)  # closes its input, which ends it
 
 
 def _serve(name: str) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -25,7 +27,7 @@ def test_a_transposed_factor_is_caught(child: Child) -> None:
 
 @pytest.mark.torch
 def test_declared_flops_are_those_that_torch_counts(torch_child: Child) -> None:
-    params = {"n": 96, "dtype": "float32"}
+    params: dict[str, Any] = {"n": 96, "dtype": "float32"}
     assert torch_child.run(MATMUL, params).flops == MATMUL[0].work(params).flops == 2 * 96**3
 
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from devbench_suites._optimizers import SGD, Adam
 
 from devbench.measure.inputs import case_dtype, draw
 from devbench.measure.numerics import compare
 from devbench.measure.tree import leaves
-from devbench_suites._optimizers import SGD, Adam
 from tests.suites.harness import SEED, Child, builtin, changed, verdict
 
 SUITES = {name: builtin(name) for name in ("mlp", "cnn")}
@@ -102,7 +102,7 @@ def test_a_weight_in_a_wrong_layout_is_caught(
     permute: Callable[[np.ndarray], np.ndarray],
     phase: str,
 ) -> None:
-    params = POINTS[name] | {"phase": phase}
+    params: dict[str, Any] = POINTS[name] | {"phase": phase}
     right = draw(SUITES[name][0], params, SEED)
     wrong = right | {"weights": right["weights"] | {weight: permute(right["weights"][weight])}}
     answer = child.run(SUITES[name], params, wrong)
@@ -114,20 +114,22 @@ def test_the_dense_layer_after_flattening_reads_the_pixels_that_its_weights_name
     child: Child,
 ) -> None:
     """Ten hidden units pick one value each of the pooled feature maps and show it as a logit."""
-    params = {"batch": 8, "phase": "forward"}
+    params: dict[str, Any] = {"batch": 8, "phase": "forward"}
     inputs = draw(SUITES["cnn"][0], params, SEED)
     picked = np.random.default_rng(3).choice(16 * 5 * 5, 10, replace=False)
     selecting = {name: np.zeros_like(weight) for name, weight in inputs["weights"].items()}
-    # conv2 copies its input maps and brings them above zero, each map by another amount.
-    selecting |= {name: inputs["weights"][name] for name in ("conv1.weight", "conv1.bias")}
-    selecting["conv2.weight"] = inputs["weights"]["conv2.weight"]
-    selecting["conv2.bias"] = np.arange(5, 21, dtype=np.float32)
+    for kept in ("conv1.weight", "conv1.bias", "conv2.weight"):
+        selecting[kept] = inputs["weights"][kept]
+    selecting["conv2.bias"] = np.arange(10, 170, 10, dtype=np.float32)  # tells the maps apart
     selecting["hidden.weight"][np.arange(10), picked] = 1
     selecting["logits.weight"][np.arange(10), np.arange(10)] = 1
-    answer = child.run(SUITES["cnn"], params, inputs | {"weights": selecting})
-    channel = picked // 25
-    assert (np.round(answer.observed - (5 + channel)).astype(int) == 0).mean() > 0.5
-    found = verdict(SUITES["cnn"][0], params, inputs | {"weights": selecting}, answer.observed)
+    # Inputs of nothing but zeros are refused; these two cancel.
+    selecting["hidden.bias"] += 0.25
+    selecting["logits.bias"] -= 0.25
+    inputs |= {"weights": selecting}
+    answer = child.run(SUITES["cnn"], params, inputs)
+    assert (np.round(answer.observed / 10) == 1 + picked // 25).all()
+    found = verdict(SUITES["cnn"][0], params, inputs, answer.observed)
     assert found.numerics == "match", found
 
 

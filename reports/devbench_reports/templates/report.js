@@ -12,7 +12,7 @@
       ...figure.layout,
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { color: ink, size: 13, family: getComputedStyle(document.body).fontFamily },
-      margin: { l: 64, r: 14, t: 14, b: 48 },
+      margin: { l: 48, r: 14, t: 14, b: 44 },
       hoverlabel: { bgcolor: colour("--page"), bordercolor: line, font: { color: ink }, align: "left" },
       showlegend: false, dragmode: false, hovermode: "closest",
       xaxis: { ...axis, ...figure.layout.xaxis }, yaxis: { ...axis, ...figure.layout.yaxis },

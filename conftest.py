@@ -1,0 +1,22 @@
+"""pytest at the root: markers become skips by name where a machine lacks what they need."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for framework in ("torch", "tensorflow"):
+            if item.get_closest_marker(framework) and importlib.util.find_spec(framework) is None:
+                item.add_marker(pytest.mark.skip(reason=f"{framework} is not installed"))
+        if item.get_closest_marker("gpu") and not _has_nvidia_gpu():
+            item.add_marker(pytest.mark.skip(reason="this machine has no NVIDIA GPU"))
+
+
+def _has_nvidia_gpu() -> bool:
+    from devbench.detection import read_hardware
+
+    return bool(read_hardware().gpus)

@@ -1,0 +1,77 @@
+"""The result table as GitHub-flavoured Markdown, for an issue or a merge request."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from devbench.model import Result, Run
+from devbench_reports import environment, panels, summary, view
+from devbench_reports import format as fmt
+from devbench_reports.panels import Group
+
+_HEADINGS = ("case", "target", "median", "± or ~", "rate", "numerics", "doubts")
+
+
+def to_markdown(run: Run, results: Sequence[Result]) -> str:
+    """The sentences of the summary, then a table a benchmark and the cases that were not measured."""
+    machine = environment.machine(run)
+    blocks = [
+        f"# {escape(run.info.label or run.info.id)}",
+        f"devbench {escape(run.info.devbench_version)} on {escape(machine.host)} "
+        f"({escape(dict(machine.facts)['CPU'])}), {escape(run.info.started_at)}",
+    ]
+    said = [
+        f"- **{escape(topic)}**: {escape(text)}"
+        for topic, texts in summary.sentences(run, results)
+        for text in texts
+    ]
+    blocks += ["\n".join(said)] if said else []
+    for group in panels.groups(run, results):
+        blocks += _group(group)
+    if any((off := fmt.uncertainty(row)) and off[0] == "within" for row in results):
+        blocks.append(
+            "~ is the spread inside the one process (5th to 95th percentile), no interval."
+        )
+    return "\n\n".join(blocks) + "\n"
+
+
+def _group(group: Group) -> list[str]:
+    blocks = [f"## {escape(group.benchmark)}"]
+    measured = [row for _, rows in panels.blocks(group) for row in rows]
+    if measured:
+        lines = [_line(_HEADINGS), "| --- | --- | ---: | ---: | ---: | --- | --- |"]
+        lines += [_line([escape(cell) for cell in _cells(row)]) for row in measured]
+        blocks.append("\n".join(lines))
+    missing = [
+        f"- {escape(row.status)}: {escape(row.case_id)}, {escape(row.reason or fmt.UNKNOWN)}"
+        for row in group.rows
+        if row.status != "ok"
+    ]
+    return [*blocks, "\n".join(missing)] if missing else blocks
+
+
+def _cells(row: Result) -> tuple[str, ...]:
+    return (
+        view.point(row),
+        row.target,
+        fmt.seconds(row.median),
+        view.plus_minus(row),
+        view.rate(row),
+        row.numerics or fmt.NONE,
+        "; ".join(summary.doubts(row)),
+    )
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def escape(text: str) -> str:
+    """Text that Markdown shows as it is, on one line: no markup, no HTML, no end of a table's cell.
+
+    An underscore inside a word means nothing in GitHub's Markdown and stays readable; ``=`` and ``-``
+    would only matter at the start of a line, where no text of ours stands.
+    """
+    text = re.sub(r"\s+", " ", text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
+    return re.sub(r"([\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))", r"\\\1", text)

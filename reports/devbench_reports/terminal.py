@@ -1,0 +1,146 @@
+"""The result table as plain text, for 80 columns and more."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from devbench.model import ParamValue, Result, Run
+from devbench_reports import format as fmt
+from devbench_reports import panels, summary, view
+from devbench_reports.panels import Group
+
+_NARROWEST: Final = 80
+_NO_TERMINAL: Final = 100
+
+
+def to_text(
+    run: Run, results: Sequence[Result], *, width: int | None = None, color: bool = False
+) -> str:
+    """A table a benchmark, its doubts as numbered notes, and what was not measured with the reason.
+
+    width: columns; by default those of the terminal, or 100 where the output is none.
+    """
+    if width is None:
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _NO_TERMINAL
+    console = Console(
+        file=io.StringIO(),
+        width=max(width, _NARROWEST),
+        force_terminal=color,
+        color_system="standard" if color else None,
+        highlight=False,
+        emoji=False,
+        markup=False,
+        legacy_windows=False,
+    )
+    with console.capture() as capture:
+        for group in panels.groups(run, results):
+            _print_group(console, group)
+        for _, sentences in _closing(run, results):
+            for sentence in sentences:
+                console.print(Text(sentence))
+    lines = (line.rstrip() for line in capture.get().splitlines())
+    return "\n".join(lines).strip("\n") + "\n"
+
+
+def _closing(run: Run, results: Sequence[Result]) -> list[tuple[str, list[str]]]:
+    """What concerns the run as a whole; the rest stands beside the rows."""
+    return [
+        item
+        for item in summary.sentences(run, results)
+        if item[0] in ("the run", "devices", "rounds")
+    ]
+
+
+def _print_group(console: Console, group: Group) -> None:
+    heading = Text(group.benchmark, style="bold")
+    if group.suite != group.benchmark:
+        heading.append(f" (suite {group.suite})", style="dim")
+    if group.constant:
+        heading.append(f"  {fmt.long_params(group.constant)}", style="dim")
+    console.print(heading)
+    blocks = panels.blocks(group)
+    notes: list[str] = []
+    if blocks:
+        console.print(_table(group, blocks, notes, padding=1 if console.width < 100 else 2))
+    for number, note in enumerate(notes, 1):
+        _indented(console, Text(f"[{number}] {note}", style="yellow"))
+    if any(_is_spread(row) for row in group.rows):
+        _indented(
+            console, Text("~ spread inside the one process (5th to 95th percentile)", style="dim")
+        )
+    for row in group.rows:
+        if row.status != "ok":
+            style = "dim" if row.status == "skipped" else "red"
+            text = f" {_case(row, group)}@{row.target}: {row.reason or fmt.UNKNOWN}"
+            _indented(console, Text.assemble((row.status, style), text))
+    console.print()
+
+
+def _indented(console: Console, text: Text) -> None:
+    console.print(Padding(text, (0, 0, 0, 2)))
+
+
+def _case(row: Result, group: Group) -> str:
+    return f"{group.benchmark}[{fmt.long_params(row.params, tuple(group.constant))}]"
+
+
+def _table(
+    group: Group,
+    blocks: Sequence[tuple[Mapping[str, ParamValue], Sequence[Result]]],
+    notes: list[str],
+    padding: int,
+) -> Table:
+    """The measured rows. A reason to doubt one becomes a note; equal ones share it."""
+    table = Table(box=None, padding=(0, padding, 0, 0), pad_edge=False, header_style="dim")
+    table.add_column("  case", overflow="fold")
+    table.add_column("target", overflow="fold")
+    for name in ("median", "± or ~", "rate"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("numerics", no_wrap=True)
+    table.add_column("doubt", no_wrap=True)
+    for fixed, rows in blocks:
+        if fixed:
+            table.add_row(Text(f"  {fmt.params(fixed)}", style="italic"))
+        last = None
+        for row in rows:
+            size = group.size if group.size not in group.constant else None
+            case = "" if size is None else fmt.params({size: row.params[size]})
+            mark, style = _mark(row, notes)
+            table.add_row(
+                Text(f"  {case if case != last else ''}"),
+                Text(row.target),
+                fmt.seconds(row.median),
+                view.plus_minus(row),
+                view.rate(row),
+                Text(row.numerics or fmt.NONE, style="red" if row.numerics == "mismatch" else ""),
+                Text(mark, style=style),
+            )
+            last = case
+    return table
+
+
+def _mark(row: Result, notes: list[str]) -> tuple[str, str]:
+    """``?1`` for a doubtful figure, ``!1`` for a worthless one, with the numbers of its notes."""
+    numbers = []
+    for reason in summary.doubts(row):
+        if reason not in notes:
+            notes.append(reason)
+        numbers.append(str(notes.index(reason) + 1))
+    if not numbers:
+        return "", ""
+    sign, style = ("!", "red") if row.quality == "invalid" else ("?", "yellow")
+    return f"{sign}{','.join(numbers)}", style
+
+
+def _is_spread(row: Result) -> bool:
+    off = fmt.uncertainty(row)
+    return off is not None and off[0] == "within"

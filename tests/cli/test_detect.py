@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from devbench import detection
+from devbench.cli.detect import detect
+from devbench.detection import FrameworkAnswer, machine_from_json
+from tests.detection.recorded import recorded
+from tests.helpers import DevBench
+
+
+@pytest.fixture
+def on_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """Put the command on a recorded machine, with other answers of frameworks if given."""
+
+    def go(name: str, *answers: FrameworkAnswer) -> None:
+        machine = recorded(name, tmp_path)
+        hardware = detection.read_hardware(machine.root, machine.nvml)
+
+        @contextmanager
+        def asking(adapters: object, threads: int) -> Iterator[tuple[FrameworkAnswer, ...]]:
+            yield machine.answers + answers
+
+        monkeypatch.setattr(detection, "read_host", lambda: hardware.host)
+        monkeypatch.setattr(detection, "read_gpus", lambda: (hardware.gpus, hardware.nvml_error))
+        monkeypatch.setattr(detection, "start_asking", asking)
+        monkeypatch.setattr("devbench.registry.frameworks", lambda: dict.fromkeys(asked))
+        monkeypatch.setattr("devbench.registry.broken_frameworks", lambda: ())
+        asked = [answer.name for answer in machine.answers + answers]
+        monkeypatch.setenv("COLUMNS", "80")
+
+    return go
+
+
+def row(text: str, start: str) -> str:
+    """The line of the output that starts so."""
+    (line,) = (line for line in text.splitlines() if line.strip().startswith(start))
+    return " ".join(line.split())
+
+
+def test_equal_gpus_stand_in_one_row_each_with_both_addresses(
+    on_machine: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    on_machine("two_equal_gpus")
+    detect()
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    hardware, _, devices = out.partition("Devices")
+    assert "clocks SM 210 of 1410 MHz · memory 1215 of 1215 MHz · held by: gpu idle" in " ".join(
+        hardware.split()
+    )
+    assert "power ?? of 400 W · default limit 400 W · 31 °C" in " ".join(hardware.split())
+    table = [line.split("  ") for line in devices.splitlines()]
+    cells = [[cell.strip() for cell in line if cell.strip()] for line in table]
+    assert ["NVIDIA A100-SXM4-40GB", "cuda:0", "GPU:1"] in cells
+    assert ["NVIDIA A100-SXM4-40GB", "cuda:1", "GPU:0"] in cells
+
+
+def test_why_a_framework_has_no_address_stands_in_its_column(
+    on_machine: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    on_machine(
+        "mig",
+        FrameworkAnswer(name="jax", status="missing", reason="not installed: pip install x"),
+        FrameworkAnswer(name="broken", status="failed", reason="broken crashed with SIGSEGV"),
+    )
+    detect()
+    out = capsys.readouterr().out
+    assert row(out, "jax not") == "jax not installed: pip install x"
+    assert row(out, "broken broken") == "broken broken crashed with SIGSEGV"
+    devices = " ".join(out.partition("Devices")[2].split())
+    assert "cuda:0 not failed" in devices  # "not installed" goes on in the next line
+
+
+def test_json_is_one_object_with_the_joined_devices(
+    on_machine: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    on_machine("two_equal_gpus")
+    detect(json=True)
+    data = json.loads(capsys.readouterr().out)
+    assert data["schema"] == "devbench.detect/1"
+    physical = {f"{d['framework']}:{d['address']}": d["physical"] for d in data["devices"]}
+    assert physical["torch:cuda:0"] == physical["tensorflow:GPU:1"]
+    assert data["gpus"][1]["power_w"] is None
+    assert len(machine_from_json(data).devices) == 6
+
+
+def test_an_unknown_host_prints_question_marks(
+    on_machine: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_machine("arm")
+    monkeypatch.setattr(detection, "read_host", detection.Host)
+    detect(no_frameworks=True)
+    out = capsys.readouterr().out
+    assert row(out, "CPU") == "CPU ??"
+    assert row(out, "usable CPUs") == "usable CPUs ?? of ??"
+    assert row(out, "NUMA") == "NUMA ??"
+    assert row(out, "NVIDIA") == (
+        "NVIDIA no NVIDIA driver is installed (its NVML library is not there)"
+    )
+
+
+def test_a_name_that_looks_like_markup_stays_text(
+    on_machine: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_machine("arm", FrameworkAnswer(name="[bold]x[/]", status="failed", reason="[red]no[/red]"))
+    detect()
+    assert "[bold]x[/]  [red]no[/red]" in capsys.readouterr().out
+
+
+def test_no_frameworks_asks_none_and_says_nothing_of_them(devbench_cli: DevBench) -> None:
+    done = devbench_cli("detect", "--no-frameworks")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Host" in done.stdout
+    assert "Frameworks" not in done.stdout
+    assert "\x1b" not in done.stdout
+
+
+def test_frameworks_that_fail_are_an_ordinary_answer(devbench_cli: DevBench) -> None:
+    done = devbench_cli("detect", "--json", env={"FAKE_START_FAILS": "libfake.so.1 is missing"})
+    assert done.returncode == 0
+    (fake,) = (
+        answer for answer in json.loads(done.stdout)["frameworks"] if answer["name"] == "fake"
+    )
+    assert fake["status"] == "failed"
+    assert fake["reason"] == "fake does not start: ImportError: libfake.so.1 is missing"
+
+
+@pytest.mark.torch
+@pytest.mark.tensorflow
+def test_torch_and_tensorflow_meet_on_the_cpu_of_this_machine(devbench_cli: DevBench) -> None:
+    done = devbench_cli("detect", "--json")
+    assert done.returncode == 0
+    data = json.loads(done.stdout)
+    status = {answer["name"]: answer["status"] for answer in data["frameworks"]}
+    assert status["torch"] == status["tensorflow"] == "ok"
+    cpus = {device["framework"]: device for device in data["devices"] if device["kind"] == "cpu"}
+    assert cpus["torch"]["physical"] == cpus["tensorflow"]["physical"] == "cpu"
+    assert cpus["torch"]["name"] == cpus["tensorflow"]["name"] == data["host"]["cpu_model"]
+    assert data["host"]["logical_cpus"] == os.cpu_count()

@@ -1,0 +1,90 @@
+"""A framework that is numpy in disguise: it starts at once and has as many devices as one likes.
+
+It goes the way of a third party's: the entry points beside it, found on PYTHONPATH.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+
+from devbench.frameworks.base import FrameworkView, Timer, WallTimer
+from devbench.model import Device, DType, Json, Target
+
+
+class FakeFramework:
+    name = "fake"
+    extra = "fake"
+    module = "devbench_fake"
+    modes = ("eager",)
+
+    def environment(self, target: Target | None, threads: int) -> dict[str, str]:
+        return {"OPENBLAS_NUM_THREADS": str(threads)}
+
+    def start(self, target: Target | None, threads: int) -> None:
+        print("the framework greets standard output", flush=True)
+        os.write(1, b"and so does its C++ half\n")
+        if reason := os.environ.get("FAKE_START_FAILS"):
+            raise ImportError(reason)
+
+    def adopt(self) -> None:
+        return None
+
+    def address_of(self, value: Any) -> str | None:
+        return None
+
+    def describe(self) -> FrameworkView:
+        devices = [Device("fake", "cpu", "cpu", "CPU", "cpu")]
+        devices += [
+            Device("fake", f"dev:{index}", "dev", f"Fake {index}", f"fake-{index}", 10**9)
+            for index in range(int(os.environ.get("FAKE_DEVICES", "0")))
+        ]
+        version = os.environ.get("FAKE_VERSION", "1.0")
+        return FrameworkView("fake", version, __file__, tuple(devices))
+
+    def settings(self) -> Mapping[str, Json]:
+        return {}
+
+    def device(self, address: str) -> str:
+        return address
+
+    def scope(self, address: str) -> AbstractContextManager[Any]:
+        return nullcontext()
+
+    def tensor(self, array: np.ndarray, dtype: DType, address: str) -> Any:
+        return array
+
+    def numpy(self, tensor: Any) -> np.ndarray | None:
+        return np.asarray(tensor) if isinstance(tensor, np.ndarray | np.generic) else None
+
+    def unsupported(self, dtype: DType, address: str) -> str | None:
+        return "no bfloat16 here" if dtype.name == "bfloat16" else None
+
+    def compile(self, function: Callable[..., Any], mode: str) -> Callable[..., Any]:
+        return function
+
+    def synchronize(self, address: str) -> None:
+        return None
+
+    def timer(self, address: str) -> Timer:
+        return WallTimer(None, "calls block")
+
+    def load(self, address: str) -> Callable[[], Any]:
+        a = np.full((64, 64), 0.5)
+        return lambda: a @ a
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        return isinstance(error, MemoryError)
+
+    def reset_peak_memory(self, address: str) -> None:
+        return None
+
+    def peak_memory(self, address: str) -> int | None:
+        return None
+
+    def release(self) -> None:
+        return None

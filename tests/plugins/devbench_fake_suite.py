@@ -1,0 +1,80 @@
+"""Benchmarks that behave, and one for each way in which a benchmark can misbehave."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from devbench import Context, Step, Unsupported, Work, benchmark
+
+
+@benchmark(
+    name="sum",
+    axes={"n": [100, 200, 300, 400], "dtype": ["float32", "bfloat16"]},
+    quick={"n": [100, 200]},
+    size="n",
+)
+class Sum:
+    """The sum of n numbers: what every well-behaved case looks like."""
+
+    def work(self, n: int) -> Work:
+        return Work(flops=n, bytes=4 * n, items=n, footprint=4 * n, terms=n)
+
+    def inputs(self, rng: np.random.Generator, n: int) -> dict[str, Any]:
+        return {"x": rng.standard_normal(n)}
+
+    def reference(self, x: np.ndarray) -> Any:
+        return x.sum()
+
+    def fake(self, ctx: Context, x: np.ndarray) -> Callable[[], Any]:
+        return lambda: x.sum()
+
+
+@benchmark(
+    name="trouble",
+    axes={"n": [1, 2, 3], "kind": ["fine"]},
+    size="n",
+)
+class Trouble:
+    """What happens at n = 2 is told by the environment variable FAKE_TROUBLE."""
+
+    def work(self, n: int) -> Work:
+        return Work(flops=n * float(os.environ.get("FAKE_FLOPS_FACTOR", "1")) ** n)
+
+    def inputs(self, rng: np.random.Generator) -> dict[str, Any]:
+        return {"x": rng.standard_normal(4)}
+
+    def reference(self, x: np.ndarray) -> Any:
+        return x * 2
+
+    def fake(self, ctx: Context, n: int, x: np.ndarray) -> Step:
+        trouble = os.environ.get("FAKE_TROUBLE", "")
+
+        def run() -> Any:
+            if n == 2 and trouble:
+                _misbehave(trouble)
+                if trouble == "wrong":
+                    return x * 3
+            return x * 2
+
+        if n == 2 and trouble == "unsupported":
+            raise Unsupported("this device has no such unit")
+        return Step(run=run)
+
+
+def _misbehave(trouble: str) -> None:
+    if trouble == "segfault":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if trouble == "exit":
+        os._exit(7)
+    if trouble == "hang":
+        time.sleep(1000)
+    if trouble == "oom":
+        raise MemoryError("no memory left for n=2")
+    if trouble == "raise":
+        raise ValueError("two is not to its taste")
