@@ -22,6 +22,8 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +34,8 @@ from devbench.errors import DeclarationError
 from devbench.model import DType, ParamValue, Work
 
 _RESERVED: Final = frozenset({"work", "inputs", "reference", "closed_form"})
+#: Names of arguments that methods get besides axes and inputs.
+ARGUMENTS: Final = frozenset({"ctx", "rng", "observed"})
 
 #: `reference` in place of a function: outputs equal the inputs bit for bit (``exact``), the builder
 #: itself raises when a property does not hold (``property``), or nothing can be checked (None).
@@ -174,7 +178,16 @@ def benchmark(
                 f"a benchmark's name consists of letters, digits and _ - . only, not {name!r}",
                 where,
             )
-        for axis, values in axes.items():
+        for axis in axes:
+            if not axis.isidentifier() or axis in ARGUMENTS:
+                raise refuse(
+                    f"{axis!r} cannot be an axis: methods take it as an argument, besides "
+                    f"{', '.join(sorted(ARGUMENTS))}"
+                )
+        for axis in quick or {}:
+            if axis not in axes:
+                raise refuse(f"quick names the axis {axis!r}; there is: {', '.join(axes)}")
+        for axis, values in itertools.chain(axes.items(), (quick or {}).items()):
             if isinstance(values, str) or not isinstance(values, Sequence) or not values:
                 raise refuse(f"axis {axis!r} needs a list of at least one value, not {values!r}")
             for value in values:
@@ -182,20 +195,20 @@ def benchmark(
                     raise refuse(
                         f"axis {axis!r} has the value {value!r}; use text, numbers or booleans"
                     )
+                if isinstance(value, float) and not math.isfinite(value):
+                    raise refuse(f"axis {axis!r} has the value {value!r}, which is no number")
                 if isinstance(value, str) and any(char in "[],=@;" for char in value):
                     raise refuse(
                         f"axis {axis!r} has the value {value!r}; [ ] , = @ ; are kept for case ids"
                     )
-        for value in axes.get("dtype", ()):
-            if value not in model.DTYPES:
-                raise refuse(f"unknown dtype {value!r}; known: {', '.join(model.DTYPES)}")
-        for axis in quick or {}:
-            if axis not in axes:
-                raise refuse(f"quick names the axis {axis!r}; there is: {', '.join(axes)}")
+                if axis == "dtype" and value not in model.DTYPES:
+                    raise refuse(f"unknown dtype {value!r}; known: {', '.join(model.DTYPES)}")
+                if axis == size and (isinstance(value, str | bool) or value <= 0):
+                    raise refuse(
+                        f"the size axis {size!r} must hold positive numbers, not {value!r}"
+                    )
         if size is not None and size not in axes:
             raise refuse(f"size names the axis {size!r}; there is: {', '.join(axes)}")
-        if size is not None and any(isinstance(v, str | bool) or v <= 0 for v in axes[size]):
-            raise refuse(f"the size axis {size!r} must hold positive numbers")
         try:
             definition = cls()
         except Exception as error:
@@ -203,7 +216,7 @@ def benchmark(
         declared = Benchmark(
             name=name,
             axes={axis: tuple(values) for axis, values in axes.items()},
-            quick={axis: tuple((quick or {}).get(axis) or axes[axis][:1]) for axis in axes},
+            quick={axis: tuple((quick or {}).get(axis, axes[axis][:1])) for axis in axes},
             size=size,
             definition=definition,
             doc=inspect.cleandoc(cls.__doc__ or ""),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -12,10 +13,12 @@ from fnmatch import fnmatchcase
 from devbench.model import Json
 
 #: Environment variables that change speed or visibility of devices. Only these are recorded: others
-#: may hold secrets.
+#: may hold secrets, among them NVIDIA_API_KEY and Terraform's TF_VAR_* and TF_TOKEN_*.
 ALLOWED = (
     "CUDA_*",
-    "NVIDIA_*",
+    "NVIDIA_VISIBLE_DEVICES",
+    "NVIDIA_DRIVER_CAPABILITIES",
+    "NVIDIA_TF32_OVERRIDE",
     "NCCL_*",
     "HIP_*",
     "ROCR_*",
@@ -25,7 +28,21 @@ ALLOWED = (
     "OPENBLAS_*",
     "ONEDNN_*",
     "GOMP_*",
-    "TF_*",
+    "TF_ALLOW_*",
+    "TF_CPP_*",
+    "TF_CPU_*",
+    "TF_CUD*",
+    "TF_DETERMINISTIC_*",
+    "TF_DISABLE_*",
+    "TF_ENABLE_*",
+    "TF_FORCE_*",
+    "TF_GPU_*",
+    "TF_INTER*",
+    "TF_INTRA*",
+    "TF_MKL_*",
+    "TF_NUM_*",
+    "TF_USE_*",
+    "TF_XLA_*",
     "XLA_FLAGS",
     "KERAS_BACKEND",
     "TORCH_*",
@@ -40,7 +57,7 @@ def gather(machine: Json) -> dict[str, Json]:
     return {
         "machine": machine,
         "targets": {},
-        "argv": sys.argv,
+        "argv": [without_password(word) for word in sys.argv],
         "python": platform.python_version(),
         "git": git_state(),
         "variables": allowed_variables(os.environ),
@@ -53,6 +70,12 @@ def allowed_variables(environ: Mapping[str, str]) -> dict[str, str]:
         for name, value in sorted(environ.items())
         if any(fnmatchcase(name, pattern) for pattern in ALLOWED)
     }
+
+
+def without_password(word: str) -> str:
+    """The word with the password of a database URL masked, as in ``--store postgresql://…``."""
+    word = re.sub(r"(://[^:/@\s]*):\S*@", r"\1:***@", word)
+    return re.sub(r"([?&]password=)[^&\s]*", r"\1***", word)
 
 
 def git_state() -> Json:

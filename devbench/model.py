@@ -5,8 +5,8 @@ Times are seconds, rates are per second, memory is bytes, energy is joules, ever
 
 from __future__ import annotations
 
-import math
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal, TypeAlias
@@ -42,7 +42,7 @@ QUALITY_REASONS: Final[Mapping[str, str]] = {
     "wide-interval": "the interval of the median is wider than 10 % of it",
     "rounds-disagree": "the round medians spread by more than 10 %",
     "few-samples": "a round has fewer than 5 samples",
-    "below-resolution": "a sample is shorter than 1000 ticks of the clock",
+    "below-resolution": "a sample is shorter than 500 ticks of the clock",
     "threads": "the worker used more threads than it was given",
 }
 
@@ -108,7 +108,7 @@ class Work:
                 continue
             if not isinstance(value, int | float) or isinstance(value, bool):
                 found.append(f"work gives {item.name}={value!r}, which is not a number")
-            elif not math.isfinite(value) or value < 0:
+            elif not 0 <= value <= sys.float_info.max:
                 found.append(
                     f"work gives {item.name}={value!r}; it must be finite and not negative"
                 )

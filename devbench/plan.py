@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -40,6 +41,11 @@ class Pattern:
             axis, equals, value = part.partition("=")
             if not equals:
                 raise UsageError(f"in {text!r}, {part!r} is not of the form axis=value")
+            if axis.strip() in params:
+                raise UsageError(
+                    f"{text!r} gives {axis.strip()!r} twice; several values go into "
+                    f"--param {axis.strip()}=value,value…"
+                )
             params[axis.strip()] = value.strip()
         return cls(match[1], params, match[3] or "*")
 
@@ -109,7 +115,7 @@ def read_value(benchmark: Benchmark, axis: str, text: str) -> ParamValue:
     """A value as the axis holds it: any number on an axis of numbers, a declared word otherwise."""
     declared = benchmark.axes[axis]
     example = declared[0]
-    if isinstance(example, str | bool):
+    if any(isinstance(value, str | bool) for value in declared):
         known = {format_value(value): value for value in declared}
         if text not in known:
             raise UsageError(unknown(f"value of {benchmark.name}'s axis {axis!r}:", text, known))
@@ -117,12 +123,14 @@ def read_value(benchmark: Benchmark, axis: str, text: str) -> ParamValue:
     whole = all(isinstance(value, int) for value in declared)
     try:
         number = int(text) if whole else float(text)
+        if not abs(number) <= sys.float_info.max:
+            raise ValueError
     except ValueError:
         kind = "a whole number" if whole else "a number"
         raise UsageError(
             f"{benchmark.name}'s axis {axis!r} takes {kind}, e.g. {axis}={example}, not {text!r}"
         ) from None
-    if axis == benchmark.size and not 0 < number < float("inf"):
+    if axis == benchmark.size and number <= 0:
         raise UsageError(f"{benchmark.name}'s size {axis!r} must be positive, not {text}")
     return number
 

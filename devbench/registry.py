@@ -11,9 +11,11 @@ import hashlib
 import importlib
 import importlib.util
 import linecache
+import os
 import sys
+import sysconfig
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -37,6 +39,9 @@ class Source:
     suite: str
     kind: Literal["module", "file", "source"]
     location: str
+
+    def __str__(self) -> str:
+        return self.location if self.kind != "source" else f"the source of {self.suite!r}"
 
     def to_json(self) -> Json:
         return {"suite": self.suite, "kind": self.kind, "location": self.location}
@@ -89,12 +94,12 @@ def load_catalog(paths: Iterable[Path] = (), extra: Iterable[Source] = ()) -> Ca
     for source in (*extra, *(Source(path.stem, "file", str(path.resolve())) for path in paths)):
         if source.suite in sources:
             raise UsageError(
-                f"{source.location}: there is already a suite {source.suite!r}; rename the file"
+                f"{source}: there is already a suite {source.suite!r}; give this one another name"
             )
         loaded = load_suite(source)
         if not loaded:
             raise UsageError(
-                f"{source.location} declares no benchmark; put @devbench.benchmark(...) on a class in it"
+                f"{source} declares no benchmark; put @devbench.benchmark(...) on a class in it"
             )
         _refuse_duplicates(loaded, benchmarks)
         sources[source.suite] = source
@@ -108,33 +113,25 @@ def load_suite(source: Source) -> tuple[Benchmark, ...]:
         module = _import(source)
     except UsageError:
         raise
-    except FileNotFoundError:
-        raise UsageError(f"there is no suite file {source.location}") from None
-    except OSError as error:
-        raise UsageError(
-            f"the suite file {source.location} cannot be read: {error.strerror}"
-        ) from None
     except SyntaxError as error:
         raise UsageError(f"{error.filename}:{error.lineno}: {error.msg}") from None
-    except Exception as error:  # whatever a foreign module does when it is imported
+    except (Exception, SystemExit) as error:  # whatever a foreign module does when it is imported
         raise UsageError(
             f"suite {source.suite!r} failed on import at {_last_frame(error)}: "
             f"{type(error).__name__}: {error}"
         ) from error
-    found = [value for value in vars(module).values() if isinstance(value, Benchmark)]
-    # A benchmark that was imported from another suite belongs to that one.
-    own = {
-        benchmark.name: replace(benchmark, suite=source.suite)
-        for benchmark in found
-        if type(benchmark.definition).__module__ == module.__name__
-    }
-    declared = [b.name for b in found if type(b.definition).__module__ == module.__name__]
-    for name in own:
-        if declared.count(name) > 1:
-            raise UsageError(
-                f"suite {source.suite!r} declares the benchmark {name!r} more than once"
+    own: dict[str, Benchmark] = {}
+    for value in vars(module).values():
+        # A benchmark that was imported from another suite belongs to that one.
+        if not isinstance(value, Benchmark) or type(value.definition).__module__ != module.__name__:
+            continue
+        if own.setdefault(value.name, value) is not value:
+            raise DeclarationError(
+                f"the benchmark {value.name!r} exists already, at {own[value.name].where}; "
+                "give it another name",
+                value.where,
             )
-    return tuple(own.values())
+    return tuple(replace(benchmark, suite=source.suite) for benchmark in own.values())
 
 
 def _refuse_duplicates(loaded: Iterable[Benchmark], known: Mapping[str, Benchmark]) -> None:
@@ -150,8 +147,9 @@ def _refuse_duplicates(loaded: Iterable[Benchmark], known: Mapping[str, Benchmar
 def _import(source: Source) -> ModuleType:
     if source.kind == "module":
         spec = importlib.util.find_spec(source.location)
-        if spec is not None and spec.origin is not None and source.location not in sys.modules:
-            _refuse_framework_imports(Path(spec.origin).read_text(encoding="utf-8"), spec.origin)
+        origin = spec.origin if spec is not None else None
+        if origin is not None and origin.endswith(".py") and source.location not in sys.modules:
+            _refuse_framework_imports(_read(Path(origin)), origin)
         return importlib.import_module(source.location)
     if source.kind == "file":
         text, filename = _read(Path(source.location)), source.location
@@ -176,21 +174,28 @@ def _read(path: Path) -> str:
     if path.is_dir():
         raise UsageError(f"{path} is a folder; name a suite file, e.g. {path / 'my_suite.py'}")
     try:
-        return path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors write a byte order mark
+    except FileNotFoundError:
+        raise UsageError(f"there is no suite file {path}") from None
+    except OSError as error:
+        raise UsageError(f"the suite file {path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise UsageError(f"{path} is not a Python file in UTF-8") from None
+    if "\0" in text:
+        raise UsageError(f"{path} is not a Python file: it holds null bytes")
+    return text
 
 
 def _refuse_framework_imports(text: str, filename: str) -> None:
     """torch and TensorFlow in one process can crash or hang by import order alone, so a suite, which
     every worker loads, imports its framework inside the builder."""
     modules = {framework.module for framework in frameworks().values()}
-    for node in ast.parse(text, filename).body:
+    for node in _run_on_import(ast.parse(text, filename)):
         names = (
             [alias.name for alias in node.names]
             if isinstance(node, ast.Import)
             else [node.module or ""]
-            if isinstance(node, ast.ImportFrom)
+            if isinstance(node, ast.ImportFrom) and node.level == 0
             else []
         )
         for name in names:
@@ -202,9 +207,39 @@ def _refuse_framework_imports(text: str, filename: str) -> None:
                 )
 
 
+_NOT_AT_RUN_TIME = ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+
+
+def _run_on_import(node: ast.AST) -> Iterator[ast.stmt]:
+    """The statements that importing a module runs: not those in functions or for type checkers."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if isinstance(child, ast.If) and ast.unparse(child.test) in _NOT_AT_RUN_TIME:
+            continue
+        if isinstance(child, ast.stmt):
+            yield child
+        yield from _run_on_import(child)
+
+
 def _last_frame(error: BaseException) -> str:
+    """Where in the suite's own code it happened, rather than in a library that it called."""
     frames = traceback.extract_tb(error.__traceback__)
-    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "an unknown line"
+    foreign = (f"{Path(__file__).parent}{os.sep}", sysconfig.get_paths()["stdlib"], "<frozen ")
+    own = [
+        frame
+        for frame in frames
+        if not frame.filename.startswith(foreign) and "site-packages" not in frame.filename
+    ]
+    last = (own or frames)[-1]
+    return f"{last.filename}:{last.lineno}"
+
+
+#: What `Framework` declares: attributes by annotation, then methods.
+_FRAMEWORK_MEMBERS = (
+    *Framework.__annotations__,
+    *(name for name in vars(Framework) if not name.startswith("_")),
+)
 
 
 @cache
@@ -213,7 +248,11 @@ def _loaded_frameworks() -> tuple[Mapping[str, Framework], tuple[Broken, ...]]:
     broken = []
     for point in _points("devbench.frameworks"):
         try:
-            loaded[point.name] = point.load()()
+            framework = point.load()()
+            missing = [name for name in _FRAMEWORK_MEMBERS if not hasattr(framework, name)]
+            if missing:
+                raise TypeError(f"it lacks {', '.join(missing)}")
+            loaded[point.name] = framework
         except Exception as error:  # noqa: BLE001  # a foreign plugin; it becomes a row
             broken.append(
                 Broken("devbench.frameworks", point.name, f"{type(error).__name__}: {error}")

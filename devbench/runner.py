@@ -112,12 +112,12 @@ class Runner:
                     if round_ == 0:
                         self._references.prepare(waiting)
                     self._await_ready(worker, target)
-                    while waiting:
-                        if self._time_is_up():
-                            return False
-                        case = waiting.pop(0)
-                        if not self._visit(worker, case, round_):
-                            break  # the worker is gone; a fresh one goes on
+                    with self._serving(target):
+                        while waiting:
+                            if self._time_is_up():
+                                return False
+                            if not self._visit(worker, waiting.pop(0), round_):
+                                break  # the worker is gone; a fresh one goes on
             except WorkerFailed as error:
                 for case in waiting:
                     self._commit(
@@ -261,6 +261,17 @@ class Runner:
         if message["type"] == "failed":
             raise WorkerFailed(message["detail"])
         self._record_target(target, message)
+
+    @contextmanager
+    def _serving(self, target: Target) -> Iterator[None]:
+        """Adds up how long workers of the target were at work after their import."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            facts = self.environment["targets"][str(target)]
+            facts["served_s"] = facts.get("served_s", 0.0) + time.monotonic() - start
+            self.sink.update_environment(self.run_id, self.environment)
 
     def _target_facts(self, target: Target) -> dict[str, Json]:
         facts: dict[str, Json] = self.environment["targets"].get(str(target), {})

@@ -18,7 +18,9 @@ import pytest
 from tests.helpers import DevBench
 
 ROOT = Path(__file__).parent.parent
-FRAMEWORKS = re.compile(r"^_*(editable_impl_)?(torch|functorch|torchgen|tensorflow|tensorboard|keras|devbench)")
+FRAMEWORKS = re.compile(
+    r"^_*(editable_impl_)?(torch|functorch|torchgen|tensorflow|tensorboard|keras|devbench)"
+)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,16 @@ def fresh(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("fresh")
     venv.create(folder, with_pip=False, symlinks=True)
     python = folder / "bin" / "python"
-    words = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps"]
+    words = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        str(python),
+        "install",
+        "--quiet",
+        "--no-deps",
+    ]
     subprocess.run([*words, str(wheel)], check=True)
     paths = sysconfig.get_paths(vars={"base": str(folder), "platbase": str(folder)})
     for entry in Path(sysconfig.get_paths()["purelib"]).iterdir():
@@ -79,7 +90,12 @@ def test_without_a_framework_everything_but_run_works_and_run_names_the_extra(
         environment = {**os.environ, "DEVBENCH_STORE": str(tmp_path / "other.sqlite")}
         environment.pop("PYTHONPATH", None)
         return subprocess.run(
-            [fresh, *words], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+            [fresh, *words],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
         )
 
     assert "detect" in program("--help").stdout

@@ -220,8 +220,8 @@ def _answer_text(answer: FrameworkAnswer) -> str:
     view = answer.view
     if view is None:
         return answer.reason or answer.status
-    took = "" if view.import_s is None else f" · imported in {view.import_s:.1f} s"
-    return f"{view.version} · {', '.join(device.address for device in view.devices)}{took}"
+    took = "" if view.import_s is None else f"imported in {view.import_s:.1f} s"
+    return _dots(view.version, ", ".join(device.address for device in view.devices), took)
 
 
 def _device_table(machine: Machine) -> RenderableType:
@@ -233,7 +233,7 @@ def _device_table(machine: Machine) -> RenderableType:
     from devbench.detection import physical_devices
 
     table = Table(box=box.SIMPLE_HEAD, title=Text("Devices", style="bold"), title_justify="left")
-    table.add_column("physical device", overflow="fold", style="cyan")
+    table.add_column("physical device", no_wrap=True, style="cyan")  # a UUID stays in one piece
     for answer in machine.frameworks:
         table.add_column(Text(answer.name), overflow="fold")
     for physical in physical_devices(machine):

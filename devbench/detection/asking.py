@@ -48,7 +48,7 @@ class Asking:
             try:
                 child, log = _start(adapter, threads)
             except Exception as error:  # noqa: BLE001  # a plugin's environment(), or the system's limits
-                reason = f"{name} could not be asked: {type(error).__name__}: {error}"
+                reason = f"could not be asked: {type(error).__name__}: {error}"
                 self._answers.append(self._waiting.submit(_failed, name, reason, []))
                 continue
             self._children.append(child)
@@ -128,8 +128,8 @@ def _wait(
     if message is not None:
         return _answer(name, adapter, message, lines)
     if late:
-        return _failed(name, f"{name} gave no answer within {timeout_s:g} s and was ended", lines)
-    return _failed(name, f"{name} {_how_it_ended(child.returncode)}", lines)
+        return _failed(name, f"gave no answer within {timeout_s:g} s and was ended", lines)
+    return _failed(name, _how_it_ended(child.returncode), lines)
 
 
 def _end(child: subprocess.Popen[str]) -> None:
@@ -156,7 +156,7 @@ def _answer(name: str, adapter: Framework, message: Message, lines: list[str]) -
         reason = f"not installed: pip install 'devbench[{adapter.extra}]'"
         return FrameworkAnswer(name=name, status="missing", reason=reason, log=log)
     if message["type"] == "failed":
-        reason = f"{name} does not start: {message['error']}"
+        reason = f"does not start: {message['error']}"
         return FrameworkAnswer(name=name, status="failed", reason=reason, log=log)
     return FrameworkAnswer(
         name=name,
@@ -179,9 +179,9 @@ def _failed(name: str, reason: str, lines: list[str]) -> FrameworkAnswer:
 def _how_it_ended(exit_status: int) -> str:
     """Popen's status: negative is a signal."""
     if exit_status >= 0:
-        return f"ended its process with status {exit_status} while it was imported"
+        return f"ended its process with status {exit_status} while it started"
     try:
         name = signal.Signals(-exit_status).name
     except ValueError:
         name = f"signal {-exit_status}"
-    return f"crashed with {name} while it was imported{_SIGNAL_HINTS.get(name, '')}"
+    return f"crashed with {name} while it started{_SIGNAL_HINTS.get(name, '')}"

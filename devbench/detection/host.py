@@ -244,7 +244,11 @@ def _virtual_machine(root: Path, flags: list[str]) -> str | None:
         return None
     dmi = root / "sys/class/dmi/id"
     named = [read_line(dmi, "sys_vendor"), read_line(dmi, "product_name")]
-    return " ".join(filter(None, named)) or read_line(root, "sys/hypervisor/type") or "unnamed hypervisor"
+    return (
+        " ".join(filter(None, named))
+        or read_line(root, "sys/hypervisor/type")
+        or "unnamed hypervisor"
+    )
 
 
 def _read_elsewhere() -> Host:

@@ -42,6 +42,8 @@ class TensorFlowFramework:
     def start(self, target: Target | None, threads: int) -> None:
         self.adopt()
         tf = self._tf
+        # float32 means float32 in both frameworks; TensorFlow has TF32 on by default.
+        tf.config.experimental.enable_tensor_float_32_execution(False)
         if target is not None:
             # Otherwise TensorFlow opens a context on every GPU of the machine.
             wanted = {address for address in target.devices if address.startswith("GPU")}

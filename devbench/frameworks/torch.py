@@ -68,7 +68,12 @@ class TorchFramework:
 
     def start(self, target: Target | None, threads: int) -> None:
         self.adopt()
-        self._torch.set_num_threads(threads)
+        torch = self._torch
+        torch.set_num_threads(threads)
+        # float32 means float32 in both frameworks: TF32 keeps 10 bits of the fraction of 23. torch
+        # has it off for matrix products and on for convolutions by default.
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cudnn.allow_tf32 = False
 
     def adopt(self) -> None:
         import torch

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from devbench.declare import Benchmark
+from devbench.declare import ARGUMENTS, Benchmark
 from devbench.errors import DeclarationError
 from devbench.measure.tree import leaves, tree_map
 from devbench.model import DType, ParamValue, dtype, format_params
@@ -37,41 +37,60 @@ def draw(benchmark: Benchmark, params: Mapping[str, ParamValue], seed: int) -> d
             f"{benchmark.name}.inputs must return a dict of arrays, not {type(drawn).__name__}",
             benchmark.where,
         )
-    for path, leaf in leaves(drawn):
-        problem = _problem(leaf)
-        if problem:
-            raise DeclarationError(f"{benchmark.name}.inputs: {path} {problem}", benchmark.where)
+    for name in drawn:
+        if name in ARGUMENTS or name in params:
+            raise DeclarationError(
+                f"{benchmark.name}.inputs: {name!r} is the name of another argument; rename it",
+                benchmark.where,
+            )
     target = case_dtype(params)
-    return {
+    _refuse(benchmark, drawn, _foreign)
+    inputs = {
         name: tree_map(lambda leaf: rounded(leaf, target), value) for name, value in drawn.items()
     }
+    # Only now: numbers may leave the range of a narrow dtype.
+    _refuse(benchmark, inputs, lambda leaf: _unfit(leaf, target))
+    return inputs
 
 
-def _problem(leaf: Any) -> str | None:
+def _refuse(benchmark: Benchmark, tree: Any, problem: Callable[[Any], str | None]) -> None:
+    for path, leaf in leaves(tree):
+        if text := problem(leaf):
+            raise DeclarationError(f"{benchmark.name}.inputs: {path} {text}", benchmark.where)
+
+
+def _foreign(leaf: Any) -> str | None:
     if not isinstance(leaf, np.ndarray | np.generic):
         return f"is a {type(leaf).__name__}; give numpy arrays"
     if leaf.dtype.kind not in "fiub":
         return f"has dtype {leaf.dtype}; give floats, integers or booleans"
-    if leaf.dtype.kind == "f" and leaf.size > 1:
-        if not np.isfinite(leaf).all():
-            return "holds NaN or infinity"
-        if not leaf.any():
-            return "is all zeros; draw it, since zeros are faster than numbers"
+    return None
+
+
+def _unfit(leaf: np.ndarray, target: DType) -> str | None:
+    if leaf.dtype.kind != "f":
+        return None
+    if not np.isfinite(leaf).all():
+        return f"holds NaN, infinity or what is too large for {target.name}"
+    if leaf.size > 1 and not leaf.any():
+        return f"is all zeros in {target.name}; draw it, since zeros are faster than numbers"
     return None
 
 
 def rounded(array: np.ndarray, target: DType) -> np.ndarray:
     """Floats rounded to nearest even in `target`, held in float32 (float64 for float64).
 
-    bfloat16 is the upper half of a float32, so it is rounded on the bits.
+    bfloat16 is the upper half of a float32, so it is rounded on the bits. What is too large becomes
+    infinite. The arrays are contiguous: frameworks take no negative strides.
     """
     if array.dtype.kind != "f":
-        return np.asarray(array)
+        return np.asarray(array, order="C")
     if target.name == "float64":
-        return np.asarray(array, np.float64)
-    if target.name == "float16":
-        return np.asarray(array, np.float16).astype(np.float32)
-    single = np.array(array, np.float32)
+        return np.asarray(array, np.float64, order="C")
+    with np.errstate(over="ignore"):
+        if target.name == "float16":
+            return np.asarray(array, np.float16, order="C").astype(np.float32)
+        single = np.array(array, np.float32, order="C")
     if target.name == "bfloat16":
         bits = single.view(np.uint32)
         bits += ((bits >> 16) & 1) + np.uint32(0x7FFF)

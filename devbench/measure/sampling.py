@@ -5,6 +5,7 @@ Everything takes its clock as an argument, so that the rules are tested with a f
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 import time
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from devbench.declare import Step
+from devbench.errors import DevbenchError
 from devbench.frameworks.base import Timer
 
 #: A sample is at least this many ticks of the clock, and this many times what waiting costs.
@@ -85,18 +87,21 @@ def steady(samples: Sequence[float]) -> tuple[bool, float]:
     """Whether the recent samples no longer trend, and by how much they did.
 
     The medians of the last two thirds may differ by 2 %, or by what their own scatter explains
-    (two standard errors of a median, from the median absolute deviation). pyperf's calibration of
-    warm-ups compares quartiles of halves in the same spirit.
+    (two standard errors of the difference). The scatter is told from successive differences, as in
+    von Neumann's ratio (1941): a trend hardly enters them, while it would widen the deviation from
+    the median and so excuse itself. pyperf's calibration of warm-ups compares quartiles of halves
+    in the same spirit.
     """
     third = len(samples) // 3
     earlier, later = samples[third : 2 * third], samples[2 * third :]
     before, after = statistics.median(earlier), statistics.median(later)
-    trend = after / before - 1 if before > 0 else 0.0
-    spread = statistics.median(abs(value - after) for value in later)
-    # 1.4826·MAD estimates sigma; a median's standard error is 1.2533·sigma/√n.
-    allowed = (
-        2 * math.sqrt(2) * 1.2533 * 1.4826 * spread / math.sqrt(len(later)) / after if after else 0
-    )
+    if before <= 0 or after <= 0:
+        return True, 0.0
+    trend = after / before - 1
+    jump = statistics.median(abs(b - a) for a, b in itertools.pairwise(samples[third:]))
+    # 1.4826·median/√2 estimates sigma; a median's standard error is 1.2533·sigma/√n, and the
+    # difference of two has √2 times that.
+    allowed = 2 * 1.2533 * 1.4826 * jump / math.sqrt(len(later)) / after
     return abs(trend) <= max(0.02, allowed), trend
 
 
@@ -172,7 +177,16 @@ def sampler(step: Step, timer: Timer, block: int) -> Callable[[], Sequence[float
     """One call is one sample (or a block of event pairs), whatever kind of step it is."""
     if step.clock is not None:
         clock = step.clock
-        return lambda: (float(clock()),)
+
+        def read() -> Sequence[float]:
+            seconds = clock()
+            if not 0 < seconds < math.inf:
+                raise DevbenchError(
+                    f"the step's clock returned {seconds!r}; it must return the step's seconds"
+                )
+            return (float(seconds),)
+
+        return read
     if step.reset is not None:
         reset = step.reset
 

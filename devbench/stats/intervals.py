@@ -16,10 +16,10 @@ def log_t_interval(
 
     Rounds are independent processes; samples inside one are not, so the median of a round is the
     unit. Durations vary by factors, hence the log. None with fewer than two rounds, which say
-    nothing about the next process. `stdtrit` is Student's quantile, from scipy.special because
-    scipy.stats takes three times as long to import.
+    nothing about the next process, and where a clock was so coarse that it read zero. `stdtrit` is
+    Student's quantile, from scipy.special because scipy.stats takes three times as long to import.
     """
-    if len(medians) < 2:
+    if len(medians) < 2 or min(medians) <= 0:
         return None
     logs = np.log(np.asarray(medians, np.float64))
     reach = stdtrit(len(logs) - 1, (1 + confidence) / 2) * logs.std(ddof=1) / math.sqrt(len(logs))

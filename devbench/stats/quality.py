@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from devbench.measure.sampling import TICKS_A_SAMPLE, median_half_width
-from devbench.model import Json, Measurement, Quality
+from devbench.model import Measurement, Quality
 from devbench.stats.intervals import log_t_interval
 
 #: Reasons that make a figure worthless rather than doubtful.
@@ -21,21 +21,20 @@ FEW = 5
 EXTRA_THREADS = 0.3
 
 
-def judge(
-    timed: Sequence[Measurement], settings: Mapping[str, Json]
-) -> tuple[Quality, tuple[str, ...]]:
-    """The quality of a case and its reasons, as ``word: figure``."""
-    reasons = list(_reasons(timed, int(settings.get("rounds", 1))))
+def judge(timed: Sequence[Measurement]) -> tuple[Quality, tuple[str, ...]]:
+    """The quality of a case and its reasons, as ``word: figure``, from the rounds that were timed."""
+    reasons = list(_reasons(timed))
     if not reasons:
         return "valid", ()
     worthless = any(reason.split(":")[0] in _INVALID for reason in reasons)
     return "invalid" if worthless else "suspect", tuple(reasons)
 
 
-def _reasons(timed: Sequence[Measurement], rounds: int) -> Iterator[str]:
+def _reasons(timed: Sequence[Measurement]) -> Iterator[str]:
     wrong = [visit for visit in timed if visit.numerics == "mismatch"]
     if wrong:
-        yield f"numerics-mismatch: {wrong[0].numerics_detail}, tolerance {wrong[0].tolerance:.2g}"
+        bound = "" if wrong[0].tolerance is None else f", tolerance {wrong[0].tolerance:.2g}"
+        yield f"numerics-mismatch: {wrong[0].numerics_detail}{bound}"
     crowded = [
         v.threads_used
         for v in timed

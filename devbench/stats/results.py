@@ -36,7 +36,7 @@ def _result(run: Run, case: Case, visits: Sequence[Measurement]) -> Result:
     params = dict(case.params)
     numerics = [visit.numerics for visit in visits if visit.numerics is not None]
     errors = [visit.rel_error for visit in visits if visit.rel_error is not None]
-    quality, doubts = judge(timed, run.info.settings) if timed else (None, ())
+    quality, doubts = judge(timed) if timed else (None, ())
     return Result(
         run_id=run.info.id,
         label=run.info.label,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from devbench.errors import StoreError
 from devbench.store import records, tables
 
 _MAGIC: Final = b"SQLite format 3\0"
+_PATIENCE_S: Final = 30.0  # for another program that is writing
 _ELSEWHERE: Final = "name another with --store or DEVBENCH_STORE"
 
 
@@ -33,7 +35,9 @@ def open_engine(location: str | None, *, create: bool) -> tuple[sa.Engine, str]:
     if url.get_backend_name() == "sqlite":
         if not _check_file(Path(name), create=create):
             url = sa.make_url("sqlite://")
-        engine = sa.create_engine(url, json_serializer=records.dumps, connect_args={"timeout": 30})
+        engine = sa.create_engine(
+            url, json_serializer=records.dumps, connect_args={"timeout": _PATIENCE_S}
+        )
         _begin_explicitly(engine)
     else:
         try:
@@ -189,7 +193,16 @@ def _write_ahead(engine: sa.Engine) -> None:
     """Readers and the writer do not wait for each other. Kept in the file; asked for again in case the
     program that made it was ended in between."""
     connection = engine.raw_connection()
+    deadline = time.monotonic() + _PATIENCE_S
     try:
-        connection.cursor().execute("PRAGMA journal_mode = WAL")
+        while True:
+            try:
+                connection.cursor().execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                # For this statement alone SQLite does not wait by itself when others open the file.
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
     finally:
         connection.close()

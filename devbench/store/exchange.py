@@ -14,7 +14,6 @@ gets a `Run` of it.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import Final
 from devbench.errors import RunFileError
 from devbench.model import Case, Json, Measurement, Run, RunInfo
 from devbench.store.records import Misfit, dumps, from_json, shown, to_json
+from devbench.store.samples import LEAST, MOST
 
 SCHEMA: Final = "devbench.run/1"
 MAX_BYTES: Final = 512 * 2**20
@@ -165,8 +165,10 @@ def _measurement(
 ) -> Measurement:
     measurement = from_json(Measurement, data, path)
     for i, sample in enumerate(measurement.samples):
-        if not math.isfinite(sample) or sample <= 0:
-            raise Misfit(f"{path}.samples[{i}]", f"is {sample}; a time must be a positive number")
+        if not LEAST <= sample <= MOST:
+            raise Misfit(
+                f"{path}.samples[{i}]", f"is {shown(sample)}; a time must be a positive number"
+            )
     if measurement.case_id not in places:
         raise Misfit(
             f"{path}.case_id", f"is {shown(measurement.case_id)}, which is none of the cases"

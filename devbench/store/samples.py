@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 import numpy as np
+
+#: Seconds that float32 holds to its full precision; nothing that is a time lies outside.
+LEAST: Final = 1e-37
+MOST: Final = 1e37
 
 
 def pack(samples: Iterable[float]) -> bytes:
     """Seconds to a blob. Raises ValueError for what is no time: zero, negative or not finite."""
-    with np.errstate(over="ignore", under="ignore"):
-        packed = np.fromiter(samples, np.float64).astype("<f4")
-    if not (np.isfinite(packed) & (packed > 0)).all():
+    seconds = np.fromiter(samples, np.float64)
+    if not ((seconds >= LEAST) & (seconds <= MOST)).all():
         raise ValueError("a sample must be a positive, finite number of seconds")
-    return packed.tobytes()
+    return seconds.astype("<f4").tobytes()
 
 
 def unpack(blob: bytes) -> tuple[float, ...]:

@@ -22,7 +22,7 @@ def log_log(
             "tickvals": ticks,
             "tickangle": 0,
             "ticktext": [
-                f"{size:.0f}" if size % 1 == 0 and size < 1e6 else f"{size:g}" for size in ticks
+                f"{tick:.0f}" if tick % 1 == 0 and tick < 1e6 else f"{tick:g}" for tick in ticks
             ],
             "range": log_range(sizes),
         },

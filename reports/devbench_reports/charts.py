@@ -129,7 +129,7 @@ def _line(
         "y": [_short(getattr(row, column)) for row in rows],
         "error_y": _error_bars(rows, column),
         "line": {"dash": style.dashes[line.dtype], "width": 2},
-        "marker": {"size": 8, "symbol": [_symbol(row) for row in rows]},
+        "marker": {"size": 7, "symbol": [_symbol(row) for row in rows]},
         "hovertext": [_hover(row, column) for row in rows],
         "hoverinfo": "text",
         "meta": {"colour": style.colours[line.target]},
@@ -170,7 +170,7 @@ def _error_bars(rows: Sequence[Result], column: str) -> dict[str, Any] | None:
         "array": above,
         "arrayminus": below,
         "thickness": 1.5,
-        "width": 4,
+        "width": 0,
     }
 
 
@@ -213,7 +213,7 @@ def _ratios(group: Group, title: str, items: Sequence[Ratio], style: Style) -> C
                 "y": [_short(item.value) for item in points],
                 "error_y": _ratio_bars(points),
                 "line": {"dash": style.dashes[dtype], "width": 2},
-                "marker": {"size": 8, "symbol": [_ratio_symbol(item) for item in points]},
+                "marker": {"size": 7, "symbol": [_ratio_symbol(item) for item in points]},
                 "hovertext": [
                     escape(f"{item.subject.case_id} against {item.base.target}:")
                     + "<br>"
@@ -260,7 +260,7 @@ def _ratio_bars(items: Sequence[Ratio]) -> dict[str, Any] | None:
         "array": [_short(max((item.high or item.value) - item.value, 0.0)) for item in items],
         "arrayminus": [_short(max(item.value - (item.low or item.value), 0.0)) for item in items],
         "thickness": 1.5,
-        "width": 4,
+        "width": 0,
     }
 
 

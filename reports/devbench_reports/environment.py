@@ -70,11 +70,14 @@ def _note(answer: Mapping[str, Json], devices: Sequence[DeviceRow]) -> str | Non
     ]
     if not unseen:
         return None
+    why = "does not see it"
     try:
-        view = {"host": {}, "gpus": [], "frameworks": [answer], "devices": []}
-        why = why_unseen(machine_from_json(view).frameworks[0])
+        alone = {"host": {}, "gpus": [], "frameworks": [answer], "devices": []}
+        record = machine_from_json(alone).frameworks[0]
     except (KeyError, TypeError, AttributeError):  # another version's record
-        why = "does not see it"
+        pass
+    else:
+        why = why_unseen(record) if record.view is not None else why
     names = [
         f"{number} × {text}" if number > 1 else text for text, number in Counter(unseen).items()
     ]
@@ -88,11 +91,10 @@ def target_facts(run: Run) -> list[tuple[str, Mapping[str, Json]]]:
 
 
 def _facts(host: Mapping[str, Json]) -> list[tuple[str, str]]:
-    memory = _first(host, "usable_memory_bytes", "memory_bytes")
     return [
         ("CPU", _text(host, "cpu_model")),
         ("usable CPUs", _text(host, "usable_cpus")),
-        ("usable memory", fmt.memory(memory) if isinstance(memory, int | float) else fmt.UNKNOWN),
+        ("usable memory", _memory(host, "usable_memory_bytes", "memory_bytes")),
         ("system", _text(host, "os")),
         ("kernel", _text(host, "kernel")),
     ]
@@ -104,19 +106,15 @@ def _devices(
     """The CPU, every GPU of the driver, then what only a framework sees; joined on the physical id."""
     by_physical: dict[str, dict[str, tuple[str, ...]]] = {}
     for item in seen:
-        physical = by_physical.setdefault(_text(item, "physical"), {})
+        names = by_physical.setdefault(_text(item, "physical"), {})
         framework = _text(item, "framework")
-        physical[framework] = (
-            *physical.get(framework, ()),
-            f"{framework}:{_text(item, 'address')}",
-        )
-    memory = _first(host, "usable_memory_bytes", "memory_bytes")
+        names[framework] = (*names.get(framework, ()), f"{framework}:{_text(item, 'address')}")
     rows = [
         DeviceRow(
             "CPU",
             _text(host, "cpu_model"),
             "cpu",
-            fmt.memory(memory) if isinstance(memory, int | float) else fmt.UNKNOWN,
+            _memory(host, "usable_memory_bytes", "memory_bytes"),
             fmt.NONE,
             by_physical.pop("cpu", {}),
         )
@@ -124,26 +122,24 @@ def _devices(
     for gpu in _slices(gpus):
         ids = [str(gpu[key]) for key in ("uuid", "pci_bus_id") if gpu.get(key)]
         known = next((key for key in ids if key in by_physical), ids[0] if ids else fmt.UNKNOWN)
-        size = gpu.get("memory_bytes")
         rows.append(
             DeviceRow(
                 "GPU",
                 _text(gpu, "name"),
                 known,
-                fmt.memory(size) if isinstance(size, int | float) else fmt.UNKNOWN,
+                _memory(gpu, "memory_bytes"),
                 _text(gpu, "driver"),
                 by_physical.pop(known, {}),
             )
         )
     for physical, names in by_physical.items():
         item = next(item for item in seen if _text(item, "physical") == physical)
-        size = item.get("memory_bytes")
         rows.append(
             DeviceRow(
                 _text(item, "kind").upper(),
                 _text(item, "name"),
                 physical,
-                fmt.memory(size) if isinstance(size, int | float) else fmt.UNKNOWN,
+                _memory(item, "memory_bytes"),
                 fmt.UNKNOWN,
                 names,
             )
@@ -167,6 +163,11 @@ def _first(data: Mapping[str, Json], *keys: str) -> Json:
 def _text(data: Mapping[str, Json], *keys: str) -> str:
     value = _first(data, *keys)
     return fmt.UNKNOWN if value is None else fmt.plain(value)
+
+
+def _memory(data: Mapping[str, Json], *keys: str) -> str:
+    size = _first(data, *keys)
+    return fmt.memory(size) if isinstance(size, int | float) else fmt.UNKNOWN
 
 
 def _mapping(value: Any) -> Mapping[str, Json]:

@@ -85,7 +85,12 @@ def _minute(timestamp: str) -> str:
 
 def _section(group: Group, style: Style, figures: list[Mapping[str, Any]]) -> dict[str, Any]:
     """What the template needs of one benchmark; its figures are appended to the page's."""
-    lines = {(line.target, line.dtype): line for panel in group.panels for line in panel.lines}
+    lines = {
+        (line.target, line.dtype): line
+        for panel in group.panels
+        for line in panel.lines
+        if charts.drawn(line.rows)
+    }
     dtypes = list(dict.fromkeys(dtype for _, dtype in lines))
     return {
         "name": group.benchmark,

@@ -10,8 +10,6 @@ from devbench_reports import environment, panels, summary, view
 from devbench_reports import format as fmt
 from devbench_reports.panels import Group
 
-_HEADINGS = ("case", "target", "median", "± or ~", "rate", "numerics", "doubts")
-
 
 def to_markdown(run: Run, results: Sequence[Result]) -> str:
     """The sentences of the summary, then a table a benchmark and the cases that were not measured."""
@@ -40,7 +38,9 @@ def _group(group: Group) -> list[str]:
     blocks = [f"## {escape(group.benchmark)}"]
     measured = [row for _, rows in panels.blocks(group) for row in rows]
     if measured:
-        lines = [_line(_HEADINGS), "| --- | --- | ---: | ---: | ---: | --- | --- |"]
+        sign = view.plus_minus_heading(measured)
+        headings = ("case", "target", "median", sign, "rate", "numerics", "doubts")
+        lines = [_line(headings), "| --- | --- | ---: | ---: | ---: | --- | --- |"]
         lines += [_line([escape(cell) for cell in _cells(row)]) for row in measured]
         blocks.append("\n".join(lines))
     missing = [

@@ -103,7 +103,7 @@ def _table(
     table = Table(box=None, padding=(0, padding, 0, 0), pad_edge=False, header_style="dim")
     table.add_column("  case", overflow="fold")
     table.add_column("target", overflow="fold")
-    for name in ("median", "± or ~", "rate"):
+    for name in ("median", view.plus_minus_heading(group.rows), "rate"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("numerics", no_wrap=True)
     table.add_column("doubt", no_wrap=True)

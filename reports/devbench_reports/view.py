@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from devbench.model import COLUMNS, Result
 from devbench_reports import format as fmt
@@ -20,57 +20,49 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Column:
+    """`detail`: what a sheet of paper has no room for."""
+
     title: str
     doc: str
     numeric: bool
     cell: Callable[[Result], Cell]
+    detail: bool = False
 
 
 def columns(results: Sequence[Result]) -> list[Column]:
     """The columns of the full table, without those that are empty in every row."""
     axes = dict.fromkeys(axis for row in results for axis in row.params)
-    every = [
+    main = [
         _text("benchmark", lambda row: row.benchmark, COLUMNS["benchmark"][1]),
         *(_axis(axis) for axis in axes),
         _text("target", lambda row: row.target, COLUMNS["target"][1]),
         _text("status", lambda row: row.status, COLUMNS["status"][1]),
         _figure("median"),
         Column("± of it", "half of the 95 % interval, relative to the median", True, _interval),
-        Column(
-            "spread", "half of the 5th to the 95th percentile inside the processes", True, _spread
-        ),
+        Column("spread", "half of the 5th to the 95th percentile in the processes", True, _spread),
         _text("doubts", lambda row: "; ".join(doubts(row)), COLUMNS["quality_reasons"][1]),
-        *(
-            _figure(name, title)
-            for name, title in (
-                ("flop_per_s", "FLOP/s"),
-                ("items_per_s", "items/s"),
-                ("bytes_per_s", "bytes/s"),
-            )
-        ),
+        _figure("flop_per_s", "FLOP/s"),
+        _figure("items_per_s", "items/s"),
+        _figure("bytes_per_s", "bytes/s"),
         _text("why not", lambda row: row.reason or "", COLUMNS["reason"][1]),
+    ]
+    details = [
         _text("numerics", lambda row: row.numerics or "", COLUMNS["numerics"][1]),
-        *(_figure(name) for name in ("rel_error", "ceiling_fraction", "peak_fraction")),
+        _figure("rel_error", "largest error"),
+        _figure("ceiling_fraction", "of the ceiling"),
+        _figure("peak_fraction", "of the peak"),
         _text("bound", lambda row: row.bound or "", COLUMNS["bound"][1]),
         _text("mode", lambda row: row.mode or "", COLUMNS["mode"][1]),
-        *(
-            _figure(name)
-            for name in (
-                "threads",
-                "rounds",
-                "samples",
-                "min",
-                "max",
-                "first_call_s",
-                "warmup_s",
-                "peak_memory_bytes",
-                "energy_j",
-                "sm_clock_hz",
-                "temperature_c",
-            )
-        ),
+        *(_figure(name, name) for name in ("threads", "rounds", "samples", "min", "max")),
+        _figure("first_call_s", "first call"),
+        _figure("warmup_s", "warm-up"),
+        _figure("peak_memory_bytes", "peak memory"),
+        _figure("energy_j", "energy"),
+        _figure("sm_clock_hz", "SM clock"),
+        _figure("temperature_c", "temperature"),
         _text("clock", lambda row: row.clock or "", COLUMNS["clock"][1]),
     ]
+    every = [*main, *(replace(column, detail=True) for column in details)]
     return [
         column for column in every if any(column.cell(row).key not in (None, "") for row in results)
     ]
@@ -86,6 +78,12 @@ def plus_minus(row: Result) -> str:
     if off is None:
         return fmt.NONE
     return f"{'±' if off[0] == 'interval' else '~'}{fmt.percent(off[1])}"
+
+
+def plus_minus_heading(rows: Sequence[Result]) -> str:
+    """The heading of a column of `plus_minus`: the signs that occur in it."""
+    signs = sorted({text[0] for row in rows if (text := plus_minus(row)) != fmt.NONE}, reverse=True)
+    return " or ".join(signs)
 
 
 def rate(row: Result) -> str:
@@ -109,12 +107,8 @@ def _axis(axis: str) -> Column:
 
 def _figure(name: str, title: str | None = None) -> Column:
     unit, doc = COLUMNS[name]
-    shown = title or name.removesuffix("_bytes").removesuffix("_s").removesuffix("_j").removesuffix(
-        "_hz"
-    )
-    shown = shown.removesuffix("_c").replace("_", " ")
     return Column(
-        shown,
+        title or name,
         f"{doc} ({unit})" if unit not in ("", "1") else doc,
         True,
         lambda row: Cell(fmt.quantity(name, getattr(row, name)), getattr(row, name)),

@@ -131,10 +131,8 @@ class CNN:
 
         def kernel(name: str, weight: Any) -> Any:
             """A weight in torch's layout as Keras wants it."""
-            if name.startswith("conv"):
-                return tf.transpose(
-                    weight, (2, 3, 1, 0)
-                )  # out, in, row, column → row, column, in, out
+            if name.startswith("conv"):  # out, in, row, column → row, column, in, out
+                return tf.transpose(weight, (2, 3, 1, 0))
             if name == "hidden":  # its inputs come channel by channel, in Keras pixel by pixel
                 split = tf.reshape(weight, (120, 16, 5, 5))
                 return tf.reshape(tf.transpose(split, (2, 3, 1, 0)), (16 * 5 * 5, 120))

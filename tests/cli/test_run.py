@@ -193,7 +193,7 @@ def test_a_report_that_cannot_be_written_is_refused_before_anything_is_measured(
         (("sum", "--rounds", "0"), "zero rounds measure nothing"),
         (("sum", "--time-budget", "-1"), "--time-budget takes seconds above zero"),
         (("sum", "--suite-path", "none.py"), "there is no suite file"),
-        (("--resume", "nosuchrun"), "nosuchrun"),
+        (("--resume", "nosuchrun"), "holds no run yet"),
     ],
 )
 def test_bad_input_is_one_line_that_names_the_culprit(

@@ -198,8 +198,6 @@ def test_every_function_that_is_asked_exists_in_the_installed_bindings() -> None
 @pytest.mark.gpu
 def test_a_real_gpu_tells_what_it_is() -> None:
     gpus, error = read_gpus()
-    if error is not None and error.startswith("no NVIDIA driver is installed"):
-        pytest.skip(error)
     assert error is None
     assert gpus
     for gpu in gpus:

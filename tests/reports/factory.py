@@ -193,6 +193,10 @@ def troubled() -> list[Result]:
     ]
 
 
+def framework_view(name: str) -> dict[str, Json]:
+    return {"name": name, "version": "1.0", "file": f"{name}.py", "devices": [], "build": {}}
+
+
 def environment(host: str = "test-machine", *, with_gpu: bool = True) -> dict[str, Json]:
     devices = [
         {
@@ -225,7 +229,8 @@ def environment(host: str = "test-machine", *, with_gpu: bool = True) -> dict[st
             },
             "gpus": [gpu] if with_gpu else [],
             "frameworks": [
-                {"name": name, "status": "ok", "view": None} for name in ("torch", "tensorflow")
+                {"name": name, "status": "ok", "view": framework_view(name)}
+                for name in ("torch", "tensorflow")
             ],
             "devices": devices,
         },

@@ -162,7 +162,11 @@ def _repeat(name: str) -> Callable[[Any], None]:
         ),
         (
             _change("measurements", 0, "samples", 1, to="nan"),
-            r"measurements\[0\].samples\[1\] is nan; a time",
+            r"measurements\[0\].samples\[1\] is NaN; a time",
+        ),
+        (
+            _change("measurements", 0, "samples", 1, to=1e39),
+            r"measurements\[0\].samples\[1\] is 1e\+39; a time",
         ),
         (
             _change("measurements", 0, "samples", 1, to=None),

@@ -54,7 +54,7 @@ def test_two_programs_that_make_and_fill_one_store_lose_nothing(location: str) -
 
 
 def test_a_reader_sees_each_measurement_as_soon_as_it_is_committed(location: str) -> None:
-    with _writer(location, "run", 40) as writer:
+    with _writer(location, "run", 20) as writer:
         assert writer.stdout is not None
         for line in writer.stdout:
             with Store.open(location, create=False) as store:
@@ -106,7 +106,7 @@ def test_a_writer_that_is_killed_loses_nothing_that_was_committed(
 
 def test_a_program_that_is_killed_while_it_makes_a_store_hinders_nobody(tmp_path: Path) -> None:
     """Whatever is left of the file, the next one opens it."""
-    for seed in range(8):
+    for seed in range(5):
         path = tmp_path / f"{seed}.sqlite"
         with _writer(str(path), "run", 1) as writer:
             while writer.poll() is None and not path.exists():

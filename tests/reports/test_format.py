@@ -1,0 +1,80 @@
+"""Figures keep three digits and their unit, at the edges of the prefixes too."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from devbench.model import COLUMNS
+from devbench_reports import format as fmt
+from tests.reports import factory
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (0.0102, "s", "10.2 ms"),
+        (640e-6, "s", "640 µs"),
+        (0.9999e-3, "s", "1.00 ms"),
+        (999.6e-6, "s", "1.00 ms"),
+        (63.04, "s", "63.0 s"),
+        (12345.0, "s", "12300 s"),
+        (3e-9, "s", "3.00 ns"),
+        (0.0, "s", "0 s"),
+        (210.4e9, "FLOP/s", "210 GFLOP/s"),
+        (999.9e9, "FLOP/s", "1.00 TFLOP/s"),
+        (53_300.0, "items/s", "53.3 k items/s"),
+        (720.0, "items/s", "720 items/s"),
+        (0.25, "items/s", "0.250 items/s"),
+        (None, "s", "–"),
+        (math.nan, "s", "–"),
+        (math.inf, "B/s", "–"),
+    ],
+)
+def test_si_shows_three_digits_and_the_right_prefix(value: float, unit: str, text: str) -> None:
+    assert fmt.si(value, unit) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.00 KiB"),
+        (8 * 2**30, "8.00 GiB"),
+        (1023.9 * 2**20, "1.00 GiB"),
+    ],
+)
+def test_memory_counts_in_powers_of_1024(value: float, text: str) -> None:
+    assert fmt.memory(value) == text
+
+
+def test_span_has_one_unit_for_both_ends() -> None:
+    assert fmt.span(0.9e-3, 1.1e-3, "s") == "0.900 to 1.10 ms"
+    assert fmt.span(None, 1.0, "s") == "–"
+
+
+def test_every_numeric_column_has_a_formatter() -> None:
+    for name, (unit, _) in COLUMNS.items():
+        if unit and not unit.startswith("ISO"):
+            assert fmt.quantity(name, 1.5) != fmt.NONE
+            assert fmt.quantity(name, None) == fmt.NONE
+    assert fmt.quantity("flop_per_s", 2e12) == "2.00 TFLOP/s"
+    assert fmt.quantity("peak_memory_bytes", 2**20) == "1.00 MiB"
+    assert fmt.quantity("ceiling_fraction", 0.876) == "88 %"
+
+
+def test_uncertainty_tells_an_interval_from_the_spread_of_one_process() -> None:
+    kind, half = fmt.uncertainty(factory.result(half=0.03)) or ("", 0.0)
+    assert kind == "interval"
+    assert half == pytest.approx(0.03)
+    kind, half = fmt.uncertainty(factory.result(rounds=1)) or ("", 0.0)
+    assert kind == "within"
+    assert half == pytest.approx(0.04)
+    assert fmt.uncertainty(factory.result(median=None, status="skipped")) is None
+
+
+def test_params_name_numbers_and_leave_words_alone() -> None:
+    assert fmt.params({"n": 1024, "dtype": "float32", "bias": True}) == "n=1024 float32 bias=true"
+    assert fmt.params({"n": 1024}, leave_out=("n",)) == "–"

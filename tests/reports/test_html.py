@@ -1,0 +1,208 @@
+"""The page as text: one file, no request in it, and names that stay text. The browser's part is in
+test_browser.py."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import plotly.graph_objects as go
+import pytest
+from plotly.offline import get_plotlyjs
+
+from devbench.model import Result
+from devbench_reports import charts, panels
+from devbench_reports.charts import Style
+from devbench_reports.html import embed, tied, to_html
+from tests.reports import factory
+
+
+class Page(HTMLParser):
+    """Elements with their attributes; the text outside of script and style; the chart data."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.scripts: list[str] = []
+        self._inside: str | None = None
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self._inside = tag
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = None
+
+    def handle_data(self, data: str) -> None:
+        if self._inside == "script":
+            self.scripts[-1] += data
+        elif self._inside != "style":
+            self.text += data
+
+    @property
+    def figures(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(self.scripts[0])
+        return found
+
+
+def page(rows: list[Result], **changes: Any) -> Page:
+    return Page(to_html(factory.run(rows, **changes), rows))
+
+
+def test_plotly_stands_in_the_page_exactly_once() -> None:
+    rows = factory.sweep()
+    text = to_html(factory.run(rows), rows)
+    assert text.count(get_plotlyjs()) == 1
+    assert len(text) - len(get_plotlyjs()) < 300_000
+
+
+def test_nothing_in_the_page_asks_for_another_file() -> None:
+    found = page(factory.sweep())
+    for tag, attributes in found.elements:
+        for name in ("src", "href", "srcset", "data", "action", "poster"):
+            value = attributes.get(name)
+            assert value is None or value.startswith(("#", "data:")), (tag, name, value)
+    (policy,) = [a["content"] for t, a in found.elements if t == "meta" and a.get("http-equiv")]
+    assert policy is not None
+    assert policy.startswith("default-src 'none';")
+    assert "http" not in policy
+
+
+def test_every_chart_of_the_page_is_a_valid_figure_with_a_text_alternative() -> None:
+    rows = [*factory.sweep(), *factory.troubled()]
+    found = page(rows)
+    for figure in found.figures:
+        go.Figure(figure)  # raises ValueError for what plotly does not know
+    labels = [a["aria-label"] for _, a in found.elements if "data-chart" in a]
+    # matmul and three phases of the MLP have time, rate, speed-up and ratio; the CNN has two bar charts
+    assert len(labels) == len(found.figures) == 4 + 3 * 4 + 2
+    assert all(label and len(label) > 40 for label in labels)
+
+
+def group_and_style(rows: list[Result]) -> tuple[panels.Group, Style]:
+    (group,) = panels.groups(factory.run(rows), rows)
+    return group, Style.of(panels.targets(rows), list(dict.fromkeys(row.dtype for row in rows)))
+
+
+def test_a_line_stands_for_a_target_and_dtype_with_its_interval() -> None:
+    rows = [row for row in factory.sweep() if row.benchmark == "matmul"]
+    group, style = group_and_style(rows)
+    time, rate, speed_up, frameworks = charts.charts(group, group.panels[0], style)
+    assert [len(chart.figure["data"]) for chart in (time, rate, speed_up, frameworks)] == [
+        8,
+        8,
+        4,
+        4,
+    ]
+    line = time.figure["data"][0]
+    assert line["x"] == [256, 512, 1024, 2048, 4096]
+    assert line["error_y"]["array"][0] == pytest.approx(line["y"][0] * 0.02, rel=1e-4)
+    same = {(t["name"], t["meta"]["colour"]) for t in rate.figure["data"]}
+    assert same == {(t["name"], t["meta"]["colour"]) for t in time.figure["data"]}
+
+
+def test_the_interval_of_a_rate_is_that_of_its_time_turned_round() -> None:
+    rows = [factory.result(params={"n": n}, median=0.01, half=0.5, flops=1e9) for n in (1, 2)]
+    group, style = group_and_style(rows)
+    _, rate = charts.charts(group, group.panels[0], style)
+    bars = rate.figure["data"][0]["error_y"]
+    assert bars["array"][0] == pytest.approx(1e11, rel=1e-4)  # 1e9 / 0.005 - 1e11
+    assert bars["arrayminus"][0] == pytest.approx(1e11 - 1e9 / 0.015, rel=1e-4)
+
+
+def test_single_rounds_have_no_error_bars_and_wrong_results_are_not_drawn() -> None:
+    rows = [factory.result(params={"n": n}, rounds=1) for n in (1, 2, 3)]
+    rows.append(factory.result(params={"n": 4}, quality="invalid", rounds=1))
+    group, style = group_and_style(rows)
+    time = charts.charts(group, group.panels[0], style)[0].figure["data"][0]
+    assert time["error_y"] is None
+    assert time["x"] == [1, 2, 3]
+
+
+def test_one_size_becomes_bars_and_no_data_no_chart() -> None:
+    group, style = group_and_style([factory.result()])
+    assert {c.figure["data"][0]["type"] for c in charts.charts(group, group.panels[0], style)} == {
+        "bar"
+    }
+    group, style = group_and_style(
+        [factory.result(median=None, status="oom", reason="out-of-memory")]
+    )
+    assert charts.charts(group, group.panels[0], style) == []
+
+
+def test_the_recorded_size_axis_wins_over_the_one_with_more_values() -> None:
+    rows = [factory.result(params={"n": n, "width": w}) for n in (1, 2) for w in (1, 2, 3)]
+    run = factory.run(rows)
+    assert panels.groups(run, rows)[0].size == "n"
+    assert len(panels.groups(run, rows)[0].panels) == 3
+    unrecorded = factory.run(rows, settings={})
+    assert panels.groups(unrecorded, rows)[0].size == "width"
+
+
+@pytest.mark.parametrize(
+    "rows", [[], factory.troubled()[:1], [factory.result()]], ids=["0", "skipped", "1"]
+)
+def test_a_page_is_written_for_any_number_of_rows(rows: list[Result]) -> None:
+    found = page(rows)
+    assert "How it was measured" in found.text
+    assert ("All rows" in found.text) == bool(rows)
+
+
+def test_a_run_file_without_environment_shows_question_marks() -> None:
+    rows = [factory.result(physical_device=None, device_name=None, clock=None, threads=None)]
+    environments: list[dict[str, Any]] = [
+        {},
+        {"machine": {}},
+        {"machine": None, "targets": None, "variables": None},
+    ]
+    for environment in environments:
+        assert "??" in page(rows, environment=environment, settings={}).text
+    gpus = {
+        "machine": {"gpus": [{}, {"name": "Fictional F2"}], "devices": [{}], "frameworks": [{}]}
+    }
+    assert "Fictional F2" in page(rows, environment=gpus).text
+
+
+@pytest.mark.parametrize("name", factory.HOSTILE)
+def test_hostile_names_stay_text(name: str) -> None:
+    rows = [
+        factory.result(
+            params={"phase": name, "n": n},
+            benchmark=name,
+            suite=name,
+            quality="suspect",
+            quality_reasons=(f"not-steady: {name}",),
+            device_name=name,
+        )
+        for n in (1, 2)
+    ]
+    rows.append(factory.result(median=None, status="failed", reason=f"error: {name}"))
+    found = page(rows, host=name, label=name, settings={name: name})
+    plain = page([*rows[:2], rows[2]], host="x", label="x", settings={"x": "x"})
+    harmless = ("script", "img", "style", "meta", "link")
+    assert [t for t, _ in found.elements if t in harmless] == [
+        t for t, _ in plain.elements if t in harmless
+    ]
+    assert not any(key.startswith("on") for _, attributes in found.elements for key in attributes)
+    shown = found.text.replace("\u00a0", " ")
+    assert name.replace("\u00a0", " ") in shown
+    for figure in found.figures:
+        assert "<script" not in json.dumps(figure)
+
+
+def test_embedded_json_cannot_end_its_element() -> None:
+    value = {"a": "</script><!--<script>&\u2028\u2029", "b": float("nan")}
+    text = str(embed(value))
+    assert not re.search("[<>&\u2028\u2029]", text)
+    assert json.loads(text) == {"a": value["a"], "b": None}
+
+
+def test_figures_are_tied_to_their_units() -> None:
+    assert tied("10.2 ms ± 2.0 % a step") == "10.2\u00a0ms ±\u00a02.0\u00a0% a step"
+    assert tied("53.3 k items/s at n = 4") == "53.3\u00a0k items/s at n = 4"

@@ -1,0 +1,141 @@
+"""Each sentence has its figure, and none says more than the rows do."""
+
+from __future__ import annotations
+
+from devbench.model import Result, Run
+from devbench_reports import summary
+from tests.reports import factory
+
+
+def topics(run: Run, rows: list[Result]) -> dict[str, list[str]]:
+    return dict(summary.sentences(run, rows))
+
+
+def test_headline_gives_time_interval_and_rate_of_every_target() -> None:
+    rows = factory.sweep()
+    text = topics(factory.run(rows), rows)["matmul"][0]
+    assert text.startswith(
+        "At n=4096, dtype=float32, torch:cpu takes 654 ms ± 2.0 % a step (210 GFLOP/s)"
+    )
+    for name in factory.DEVICES:
+        assert f"{name} takes" in text
+
+
+def test_overlapping_intervals_are_called_no_difference() -> None:
+    rows = [factory.result(median=0.0103), factory.result("tensorflow:CPU:0", median=0.01)]
+    (text,) = topics(factory.run(rows), rows)["matmul"]
+    assert "show no difference beyond the noise (ratio 0.971; their 95 % intervals overlap)" in text
+    assert "times as fast" not in text
+
+
+def test_a_clear_difference_names_the_faster_one_first_with_the_interval() -> None:
+    rows = [factory.result(median=0.02), factory.result("tensorflow:CPU:0", median=0.01)]
+    (text,) = topics(factory.run(rows), rows)["matmul"]
+    assert (
+        "tensorflow:CPU:0 is 2.00 times as fast (95 % interval 1.94 to 2.06) as torch:cpu" in text
+    )
+
+
+def test_crossover_names_the_size_and_the_figure_at_the_largest() -> None:
+    rows = factory.sweep()
+    said = topics(factory.run(rows), rows)["mlp"]
+    assert any(
+        text.startswith(
+            "With phase=train_step, from batch = 256 on, tensorflow:GPU:0 beats tensorflow:CPU:0"
+        )
+        and "at batch = 2048 it is 28.6 times as fast" in text
+        for text in said
+    )
+
+
+def test_a_device_that_is_slower_at_the_largest_size_is_not_said_to_beat_anything() -> None:
+    rows = [
+        factory.result(name, {"n": n}, median=median)
+        for name, n, median in (
+            ("torch:cpu", 256, 0.02),
+            ("torch:cuda:0", 256, 0.01),
+            ("torch:cpu", 512, 0.02),
+            ("torch:cuda:0", 512, 0.05),
+        )
+    ]
+    text = " ".join(topics(factory.run(rows), rows)["matmul"])
+    assert "torch:cuda:0 does not overtake torch:cpu up to n = 512" in text
+    assert "torch:cpu is 2.50 times as fast" in text
+    assert "beats" not in text
+
+
+def test_one_round_says_that_there_is_no_interval() -> None:
+    rows = factory.sweep(rounds=1)
+    (text,) = topics(factory.run(rows), rows)["rounds"]
+    assert text.startswith("Every figure comes from one round")
+    assert "no interval" in text
+    mixed = [factory.result(rounds=1), factory.result(params={"n": 1})]
+    assert topics(factory.run(mixed), mixed)["rounds"][0].startswith("1 of 2 figures come")
+    five = factory.sweep()
+    assert "rounds" not in topics(factory.run(five), five)
+
+
+def test_doubts_and_missing_cases_are_counted_with_their_reasons() -> None:
+    rows = factory.troubled()
+    said = topics(factory.run(rows), rows)
+    assert said["doubts"][0].startswith("2 of 2 measured rows are to be doubted: ")
+    assert "numerics-mismatch: 0.02 at [3, 4]" in said["doubts"][0]
+    assert [text.split(":")[0] for text in said["not measured"]] == [
+        "1 case skipped",
+        "1 case out of memory",
+        "1 case failed",
+        "1 case crashed",
+        "1 case timed out",
+    ]
+
+
+def test_many_missing_cases_are_counted_by_reason() -> None:
+    rows = [
+        factory.result(params={"n": n}, median=None, status="skipped", reason="too-slow: 63 s")
+        for n in range(1, 8)
+    ]
+    text = topics(factory.run(rows), rows)["not measured"][0]
+    assert (
+        text == "7 cases skipped: 7 × too-slow; for example matmul[n=1]@torch:cpu, too-slow: 63 s."
+    )
+
+
+def test_a_wrong_result_is_no_ground_for_a_headline() -> None:
+    rows = [factory.result(quality="invalid", quality_reasons=("numerics-mismatch: 0.5",))]
+    said = topics(factory.run(rows), rows)
+    assert "matmul" not in said
+    assert said["the run"] == ["Nothing was measured that a figure could rest on."]
+
+
+def test_an_interrupted_run_says_how_far_it_came() -> None:
+    rows = [factory.result(), factory.result(params={"n": 1})]
+    run = factory.run(rows, state="interrupted")
+    assert topics(run, rows[:1])["the run"] == ["This run was interrupted: 1 of 2 cases measured."]
+
+
+def test_a_gpu_that_a_framework_does_not_see_is_said_first() -> None:
+    environment = factory.environment()
+    environment["machine"]["devices"] = [
+        device
+        for device in environment["machine"]["devices"]
+        if device["physical"] == "cpu" or device["framework"] == "torch"
+    ]
+    rows = [factory.result()]
+    said = summary.sentences(factory.run(rows, environment=environment), rows)
+    assert said[0] == ("devices", ["Fictional F1: tensorflow does not see it."])
+
+
+def test_a_framework_that_fails_on_import_is_said_with_its_reason() -> None:
+    environment = factory.environment(with_gpu=False)
+    environment["machine"]["frameworks"][1] = {
+        "name": "tensorflow",
+        "status": "failed",
+        "reason": "it ended with SIGILL",
+    }
+    said = topics(factory.run([factory.result()], environment=environment), [factory.result()])
+    assert said["devices"] == ["tensorflow could not be asked: it ended with SIGILL."]
+
+
+def test_reason_code_is_the_word_of_the_closed_list() -> None:
+    assert summary.reason_code("numerics-mismatch: 0.02") == "numerics-mismatch"
+    assert summary.reason_code("few-samples") == "few-samples"

@@ -1,0 +1,114 @@
+"""Terminal and Markdown: within 80 columns, every doubt and every missing case named, nothing escapes."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from devbench_reports.markdown import escape, to_markdown
+from devbench_reports.terminal import to_text
+from tests.reports import factory
+
+
+@pytest.mark.parametrize("rounds", [1, 5])
+def test_text_stays_within_80_columns(rounds: int) -> None:
+    rows = [*factory.sweep(rounds=rounds), *factory.troubled()]
+    text = to_text(factory.run(rows), rows, width=80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "\x1b" not in text
+
+
+def test_text_shows_each_measured_row_once_with_its_figures() -> None:
+    rows = factory.sweep()
+    text = to_text(factory.run(rows), rows)
+    assert text.count("torch:cuda:0") == 20
+    assert re.search(r"n=1024 +torch:cpu +10\.2 ms +±2\.0 % +210 GFLOP/s +match", text)
+    assert "~" not in text
+
+
+def test_text_marks_the_spread_of_single_rounds_as_no_interval() -> None:
+    rows = [factory.result(rounds=1)]
+    text = to_text(factory.run(rows), rows)
+    assert "~4.0 %" in text
+    assert "±4.0" not in text
+    assert "~ spread inside the one process" in text
+    assert "no interval" in text
+
+
+def test_text_notes_say_why_a_row_is_doubted_or_missing() -> None:
+    rows = factory.troubled()
+    text = to_text(factory.run(rows), rows)
+    assert re.search(r"n=128 +torch:cpu .* match +\?1,2$", text, re.MULTILINE)
+    assert re.search(r"torch:cuda:0 .* mismatch +!3$", text, re.MULTILINE)
+    assert "[1] wide-interval: ±30% over 5 rounds" in text
+    assert "[3] numerics-mismatch: 0.02 at [3, 4], tolerance 1e-05" in text
+    for status in ("skipped", "oom", "failed", "crashed", "timeout"):
+        assert re.search(rf"^  {status} matmul\[", text, re.MULTILINE), status
+
+
+def test_text_of_an_empty_run_says_so() -> None:
+    assert to_text(factory.run([]), []) == "Nothing was measured that a figure could rest on.\n"
+
+
+def test_text_has_colours_only_when_asked() -> None:
+    rows = factory.troubled()
+    assert "\x1b[" in to_text(factory.run(rows), rows, color=True)
+
+
+@pytest.mark.parametrize("name", factory.HOSTILE)
+def test_text_shows_hostile_names_without_breaking_the_width(name: str) -> None:
+    rows = [factory.result(suite=name, benchmark=name, params={"phase": name, "n": 1})]
+    text = to_text(factory.run(rows), rows, width=80)
+    assert name.split()[0][:20] in text
+    assert "10.0 ms" in text
+
+
+def cells(line: str) -> list[str]:
+    """The cells of a Markdown row as a reader sees them."""
+    inner = re.split(r"(?<!\\)\|", line)[1:-1]
+    plain = [re.sub(r"\\([\\`*\[\]|~$_])", r"\1", cell.strip()) for cell in inner]
+    return [c.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&") for c in plain]
+
+
+def test_markdown_table_reads_back_to_the_rows() -> None:
+    rows = factory.sweep(names=["torch:cpu"])
+    text = to_markdown(factory.run(rows), rows)
+    table = [cells(line) for line in text.splitlines() if line.startswith("| ")]
+    headings = [row for row in table if row[0] == "case"]
+    body = [row for row in table if row[0] not in ("case", "---")]
+    assert len(headings) == 3
+    assert len(body) == len(rows)
+    assert [
+        "n=1024, dtype=float32", "torch:cpu", "10.2 ms", "±2.0 %", "210 GFLOP/s", "match", ""
+    ] in body  # fmt: skip
+
+
+@pytest.mark.parametrize("name", factory.HOSTILE)
+def test_markdown_keeps_hostile_text_in_its_cell(name: str) -> None:
+    rows = [factory.result(params={"phase": name}, quality_reasons=(f"not-steady: {name}",))]
+    text = to_markdown(factory.run(rows, host=name, label=name), rows)
+    assert "<" not in text
+    assert not re.search(r"(?<!\\)`", text)
+    (line,) = [line for line in text.splitlines() if line.startswith("| phase=")]
+    row = cells(line)
+    assert len(row) == 7
+    assert row[0] == " ".join(f"phase={name}".split())
+
+
+def test_markdown_lists_what_was_not_measured() -> None:
+    rows = factory.troubled()
+    text = to_markdown(factory.run(rows), rows)
+    assert (
+        r"- failed: matmul\[n=512,dtype=float16\]@tensorflow:CPU:0, error: ValueError: a &lt; b \| c"
+        in text
+    )
+
+
+def test_markdown_of_an_empty_run_says_so() -> None:
+    assert "Nothing was measured" in to_markdown(factory.run([]), [])
+
+
+def test_markdown_escape_leaves_names_with_underscores_readable() -> None:
+    assert escape("train_step") == "train_step"
+    assert escape("_a_ *b*") == r"\_a\_ \*b\*"
