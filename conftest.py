@@ -17,6 +17,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _has_nvidia_gpu() -> bool:
-    from devbench.detection import read_hardware
+    from devbench.detection import read_gpus
 
-    return bool(read_hardware().gpus)
+    return bool(read_gpus()[0])

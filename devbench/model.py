@@ -155,7 +155,8 @@ class Device:
 class Target:
     """What one worker serves: a framework, its device or devices, and the threads asked for.
 
-    `threads` is None unless it was asked for: then the worker gets every CPU that is usable.
+    `threads` is None unless it was asked for: then the worker gets one thread for each physical core
+    that is usable (`devbench.detection.usable_threads`).
     """
 
     framework: str

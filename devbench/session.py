@@ -103,6 +103,7 @@ def prepare(request: Request) -> Session:
         settings={
             **request.settings.to_json(),
             "sources": [source.to_json() for name, source in catalog.sources.items() if name in used],
+            "benchmarks": {case.benchmark: {"size": _size(case, catalog)} for case in cases},
         },
         environment=facts,
     )
@@ -131,6 +132,10 @@ def _adapters(wanted: Sequence[str]) -> dict[str, registry.Framework]:
         names = ", ".join(name for name in chosen if name not in installed)
         raise NothingMeasured(f"{names}: not installed for this Python, so nothing can run; {extras}")
     return installed
+
+
+def _size(case: Case, catalog: Catalog) -> str | None:
+    return catalog.benchmarks[case.benchmark].size
 
 
 def _targets(cases: Sequence[Case]) -> list[Target]:

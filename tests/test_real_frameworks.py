@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,7 +19,7 @@ IDIOM = {"torch": "eager", "tensorflow": "function"}
 @pytest.fixture(scope="module", params=BOTH)
 def answer(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Any]:
+) -> Any:
     """One run of small cases of all three suites in one framework, two rounds, as its JSON answer."""
     cli = DevBench(tmp_path_factory.mktemp("run"))
     words = [
@@ -34,7 +33,7 @@ def answer(
     ]
     done = cli(*words, timeout=300)
     assert done.returncode == 0, done.stderr
-    yield request.param, json.loads(done.stdout)
+    return request.param, json.loads(done.stdout)
 
 
 def test_every_case_is_measured_and_its_result_is_right(answer: Any) -> None:

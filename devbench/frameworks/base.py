@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from devbench.frameworks.probes import Probes
 from devbench.model import Device, DType, Json, Target
 
 if TYPE_CHECKING:
@@ -129,8 +130,12 @@ class Framework(Protocol):
 
     def timer(self, address: str) -> Timer: ...
 
-    def load(self, address: str) -> Callable[[], Any]:
-        """A step that keeps every CPU thread of the framework busy, to count them."""
+    def probes(self, address: str, cache_bytes: int) -> Probes:
+        """Elementary steps on a device. cache_bytes: its last cache in front of the memory."""
+        ...
+
+    def cache_bytes(self, address: str) -> int | None:
+        """Size of the last cache in front of the device's memory; None where it is the host's."""
         ...
 
     def is_out_of_memory(self, error: BaseException) -> bool: ...

@@ -12,6 +12,8 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from devbench.frameworks.base import FrameworkView, Timer, WallTimer
+from devbench.frameworks.probes import Probes
+from devbench.frameworks.tensorflow_probes import TensorFlowProbes
 from devbench.model import Device, DType, Json, Target
 
 if TYPE_CHECKING:
@@ -154,16 +156,13 @@ class TensorFlowFramework:
     def timer(self, address: str) -> Timer:
         return WallTimer(self._tf.test.experimental.sync_devices, "sync_devices a block")
 
-    def load(self, address: str) -> Callable[[], Any]:
-        tf = self._tf
-        with tf.device("/CPU:0"):
-            a = tf.fill((1024, 1024), 0.5)
+    def probes(self, address: str, cache_bytes: int) -> Probes:
+        return TensorFlowProbes(self._tf, address, cache_bytes)
 
-        def step() -> Any:
-            with tf.device("/CPU:0"):
-                return tf.matmul(a, a)
-
-        return step
+    def cache_bytes(self, address: str) -> int | None:
+        # TensorFlow does not tell a GPU's L2. 64 MB exceed that of every GPU up to Ada's 72 MB but
+        # one, and a vector of four times that exceeds them all.
+        return None if address.startswith("CPU") else 64 << 20
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         return isinstance(error, self._tf.errors.ResourceExhaustedError | MemoryError)

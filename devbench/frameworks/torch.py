@@ -12,6 +12,8 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from devbench.frameworks.base import FrameworkView, Timer, WallTimer
+from devbench.frameworks.probes import Probes
+from devbench.frameworks.torch_probes import TorchProbes
 from devbench.model import Device, DType, Json, Target
 
 if TYPE_CHECKING:
@@ -185,9 +187,13 @@ class TorchFramework:
             return WallTimer(None, "CPU calls block")
         return WallTimer(lambda: self.synchronize(address), f"torch.{kind}.synchronize a block")
 
-    def load(self, address: str) -> Callable[[], Any]:
-        a = self._torch.full((1024, 1024), 0.5)
-        return lambda: a @ a
+    def probes(self, address: str, cache_bytes: int) -> Probes:
+        return TorchProbes(self._torch, address, cache_bytes)
+
+    def cache_bytes(self, address: str) -> int | None:
+        if not address.startswith("cuda"):
+            return None
+        return int(self._torch.cuda.get_device_properties(address).L2_cache_size)
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         # Allocation failures on the CPU are a plain RuntimeError from DefaultCPUAllocator.

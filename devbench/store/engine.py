@@ -42,9 +42,10 @@ def open_engine(location: str | None, *, create: bool) -> tuple[sa.Engine, str]:
     else:
         try:
             engine = sa.create_engine(url, json_serializer=records.dumps)
-        except ModuleNotFoundError as error:
+        except ImportError as error:
+            reason = str(error).splitlines()[0]
             raise StoreError(
-                f"{name} needs a driver: pip install 'psycopg[binary]' ({error})"
+                f"{name} needs a driver: pip install 'psycopg[binary]' ({reason})"
             ) from None
     try:
         with explained(name):
@@ -201,7 +202,10 @@ def _write_ahead(engine: sa.Engine) -> None:
                 return
             except sqlite3.OperationalError as error:
                 # For this statement alone SQLite does not wait by itself when others open the file.
-                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                if (
+                    error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY
+                    or time.monotonic() > deadline
+                ):
                     raise
                 time.sleep(0.01)
     finally:

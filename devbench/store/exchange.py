@@ -19,6 +19,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from devbench import __version__
 from devbench.errors import RunFileError
 from devbench.model import Case, Json, Measurement, Run, RunInfo
 from devbench.store.records import Misfit, dumps, from_json, shown, to_json
@@ -108,8 +109,6 @@ def _check_schema(data: Json, origin: str) -> None:
 
 def _version_hint(data: Json) -> str:
     """A field that is not known is usually a newer devbench's."""
-    from devbench import __version__
-
     run = data.get("run")
     made_by = run.get("devbench_version") if isinstance(run, dict) else None
     if not isinstance(made_by, str) or made_by == __version__:

@@ -45,6 +45,7 @@ def round_values(y_range: Sequence[float]) -> list[float]:
         (1, 3),
         (1, 2, 5),
         (1, 1.5, 2, 3, 5, 7),
+        (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9),
         tuple(m / 10 for m in range(10, 100)),
     ):
         found = [

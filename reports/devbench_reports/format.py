@@ -72,22 +72,15 @@ def si(value: float | None, unit: str) -> str:
 
 
 def tick(value: float, unit: str) -> str:
-    """The label of a round value on an axis: ``20 ms``, ``1.5 TFLOP/s``."""
+    """The label of a round value on an axis: ``20 ms``, ``1.5 T`` with unit "", and ``0.7`` below 1."""
+    if not unit and value < 1000:
+        return f"{value:.3g}"
     exponent = min(_exponent(value), 0) if unit == "s" else _exponent(value)
     return f"{value / 10.0**exponent:.3g} {_PREFIXES[exponent]}{unit}".rstrip()
 
 
 def seconds(value: float | None) -> str:
     return si(value, "s")
-
-
-def span(low: float | None, high: float | None, unit: str) -> str:
-    """Both ends of an interval under one prefix: ``9.90 to 10.6 ms``."""
-    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
-        return NONE
-    exponent = 0 if unit == "s" and _exponent(high) > 0 else _exponent(high)
-    scale = 10.0**exponent
-    return f"{digits(low / scale)} to {digits(high / scale)} {_PREFIXES[exponent]}{unit}"
 
 
 def memory(value: float | None) -> str:

@@ -47,6 +47,7 @@ def to_html(run: Run, results: Sequence[Result]) -> str:
     machine = environment.machine(run)
     return pages.get_template("report.html.j2").render(
         info=run.info,
+        chance=comparison.CHANCE,
         title=run.info.label or f"Run on {machine.host}",
         started=_minute(run.info.started_at),
         machine=machine,

@@ -86,7 +86,8 @@ def resume(devbench_cli: DevBench) -> subprocess.Popen[str]:
 
 
 def test_a_complete_run_is_not_resumed(devbench_cli: DevBench) -> None:
-    assert devbench_cli("run", "sum[n=100]", "--framework", "fake", "--quick", "--label", "whole").returncode == 0
+    words = ["run", "sum[n=100]", "--framework", "fake", "--quick", "--label", "whole"]
+    assert devbench_cli(*words).returncode == 0
     done = devbench_cli("run", "--resume", "whole")
     assert done.returncode == 2
     assert "is complete" in done.stderr

@@ -123,7 +123,7 @@ SINGLES = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
 
 @given(st.lists(SINGLES, min_size=1, max_size=30))
-def test_rounding_to_bfloat16_differs_from_another_implementation(numbers: list[float]) -> None:
+def test_rounding_to_bfloat16_agrees_with_another_implementation(numbers: list[float]) -> None:
     single = np.array(numbers, np.float32)
     with np.errstate(over="ignore"):
         expected = single.astype(ml_dtypes.bfloat16).astype(np.float32)
@@ -150,7 +150,7 @@ def test_bfloat16_rounds_to_nearest_even_on_the_bits(bits: int, expected: int) -
 
 
 @given(st.lists(st.floats(-65000, 65000), min_size=1, max_size=30))
-def test_rounding_to_float16_rounds_twice(numbers: list[float]) -> None:
+def test_rounding_to_float16_rounds_once(numbers: list[float]) -> None:
     double = np.array(numbers)
     ours = rounded(double, DTYPES["float16"])
     assert ours.dtype == np.float32
@@ -255,7 +255,7 @@ print("same bits")
 
 
 @pytest.mark.torch
-def test_torch_rounds_to_other_bits() -> None:
+def test_rounding_gives_the_bits_that_torch_gives() -> None:
     done = subprocess.run(
         [sys.executable, "-c", TORCH], check=True, capture_output=True, text=True
     )

@@ -54,7 +54,7 @@ def tf32(array: Array) -> Array:
 
 @pytest.mark.parametrize("name", FLOATS)
 @pytest.mark.parametrize("terms", [1, 16, 256, 4096])
-def test_a_correct_product_is_refused(name: str, terms: int) -> None:
+def test_a_correct_product_is_accepted(name: str, terms: int) -> None:
     dtype = DTYPES[name]
     for seed in range(3):
         a, b = operands(64, terms, dtype, seed)
@@ -63,10 +63,10 @@ def test_a_correct_product_is_refused(name: str, terms: int) -> None:
 
 
 @pytest.mark.parametrize("terms", [256, 4096, 65536])
-def test_a_float32_sum_in_plain_order_comes_near_the_tolerance(terms: int) -> None:
+def test_a_float32_sum_in_plain_order_stays_well_inside_the_tolerance(terms: int) -> None:
     """The worst order that a library uses: one running sum, with a rounding at each term."""
     rng = np.random.default_rng(terms)
-    a, b = rng.standard_normal((2, 200, terms)).astype(np.float32)
+    a, b = rng.standard_normal((2, 60, terms)).astype(np.float32)
     running = np.cumsum(a * b, axis=1, dtype=np.float32)[:, -1]
     reference = (a.astype(np.float64) * b).sum(axis=1)
     bound = tolerance(DTYPES["float32"], terms)
@@ -88,7 +88,7 @@ def million() -> dict[str, tuple[Array, Array]]:
 
 @pytest.mark.parametrize("name", NARROW)
 @pytest.mark.parametrize("rank", [0.25, 0.5, 0.75, 1.0])
-def test_one_doubled_element_of_a_million_goes_unseen(
+def test_one_doubled_element_of_a_million_is_caught(
     million: dict[str, tuple[Array, Array]], name: str, rank: float
 ) -> None:
     observed, reference = million[name]
@@ -116,7 +116,7 @@ def test_the_frobenius_norm_would_not_tell_a_doubled_element_from_bfloat16(
 
 
 @pytest.mark.parametrize("bit", range(23, 31))
-def test_a_flipped_exponent_bit_of_one_weight_goes_unseen_in_float32(bit: int) -> None:
+def test_a_flipped_exponent_bit_of_one_weight_is_caught_in_float32(bit: int) -> None:
     a, b = operands(128, 1024, DTYPES["float32"])
     reference = exact(a, b)
     b = b.copy()
@@ -127,7 +127,7 @@ def test_a_flipped_exponent_bit_of_one_weight_goes_unseen_in_float32(bit: int) -
 
 
 @pytest.mark.parametrize("name", ["bfloat16", "float16"])
-def test_a_weight_that_became_huge_goes_unseen_in_a_narrow_format(name: str) -> None:
+def test_a_weight_that_became_huge_is_caught_in_a_narrow_format(name: str) -> None:
     dtype = DTYPES[name]
     a, b = operands(128, 1024, dtype)
     reference = exact(a, b)
@@ -138,7 +138,7 @@ def test_a_weight_that_became_huge_goes_unseen_in_a_narrow_format(name: str) -> 
 
 
 @pytest.mark.parametrize("terms", [64, 256, 1024, 8192])
-def test_tf32_rounding_of_the_inputs_of_a_float32_product_goes_unseen(terms: int) -> None:
+def test_tf32_rounding_of_the_inputs_of_a_float32_product_is_caught(terms: int) -> None:
     dtype = DTYPES["float32"]
     a, b = operands(128, terms, dtype)
     verdict = compare(product(tf32(a), tf32(b), dtype), exact(a, b), dtype, terms)
@@ -148,7 +148,7 @@ def test_tf32_rounding_of_the_inputs_of_a_float32_product_goes_unseen(terms: int
 
 
 @pytest.mark.parametrize("made", [np.nan, np.inf, -np.inf])
-def test_nan_or_infinity_on_one_side_goes_unseen(made: float) -> None:
+def test_nan_or_infinity_on_one_side_is_caught(made: float) -> None:
     clean = np.arange(1.0, 7.0)
     spoilt = clean.copy()
     spoilt[3] = made
@@ -266,7 +266,7 @@ def change_one(array: Array) -> Array:
         lambda array: array[::-1],
     ],
 )
-def test_a_copy_that_is_not_bit_equal_goes_unseen(spoil: Callable[[Array], Array]) -> None:
+def test_a_copy_that_differs_in_a_bit_is_caught(spoil: Callable[[Array], Array]) -> None:
     went_in = np.array([0.0, 1.0, 2.0, 3.0], np.float32)
     assert bit_equal([went_in.astype(np.float64)], {"x": went_in}) == Verdict("exact", 0.0, 0.0)
     assert bit_equal([spoil(went_in)], {"x": went_in}).numerics == "mismatch"

@@ -113,7 +113,7 @@ def test_a_step_that_keeps_getting_slower_is_not_steady_and_says_by_how_much() -
 
 def test_a_step_that_keeps_getting_faster_has_a_negative_trend() -> None:
     clock = Clock()
-    warm = warm_up(clock.sampling(lambda i: 0.02 * (1 - 0.005 * i)), LIMITS, clock)
+    warm = warm_up(clock.sampling(lambda i: 0.05 * (1 - 0.01 * i)), LIMITS, clock)
     assert warm.steady is False
     assert warm.trend is not None
     assert warm.trend < -0.02

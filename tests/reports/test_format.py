@@ -50,11 +50,6 @@ def test_memory_counts_in_powers_of_1024(value: float, text: str) -> None:
     assert fmt.memory(value) == text
 
 
-def test_span_has_one_unit_for_both_ends() -> None:
-    assert fmt.span(0.9e-3, 1.1e-3, "s") == "0.900 to 1.10 ms"
-    assert fmt.span(None, 1.0, "s") == "–"
-
-
 def test_every_numeric_column_has_a_formatter() -> None:
     for name, (unit, _) in COLUMNS.items():
         if unit and not unit.startswith("ISO"):

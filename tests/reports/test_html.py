@@ -4,6 +4,7 @@ test_browser.py."""
 from __future__ import annotations
 
 import json
+import math
 import re
 from html.parser import HTMLParser
 from typing import Any
@@ -13,7 +14,8 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from devbench.model import Result
-from devbench_reports import charts, panels
+from devbench_reports import axes, charts, panels
+from devbench_reports import format as fmt
 from devbench_reports.charts import Style
 from devbench_reports.html import embed, tied, to_html
 from tests.reports import factory
@@ -201,6 +203,27 @@ def test_embedded_json_cannot_end_its_element() -> None:
     text = str(embed(value))
     assert not re.search("[<>&\u2028\u2029]", text)
     assert json.loads(text) == {"a": value["a"], "b": None}
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "labels"),
+    [
+        (0.66, 1.22, ["0.7", "0.8", "0.9", "1", "1.2"]),
+        (0.9, 40.0, ["1", "3", "10", "30"]),
+        (5e-6, 8.0, ["10 µs", "100 µs", "1 ms", "10 ms", "100 ms", "1 s"]),
+    ],
+)
+def test_axis_ticks_are_few_round_values(low: float, high: float, labels: list[str]) -> None:
+    steps = axes.round_values([math.log10(low), math.log10(high)])
+    assert [fmt.tick(step, "s" if low < 1e-3 else "") for step in steps] == labels
+
+
+@pytest.mark.parametrize("decades", [0.05, 0.2, 0.5, 1, 2, 4, 8, 14])
+@pytest.mark.parametrize("low", [-6.3, -0.02, 0.0, 9.97])
+def test_no_axis_is_without_ticks_or_crowded(low: float, decades: float) -> None:
+    steps = axes.round_values([low, low + decades])
+    assert 2 <= len(steps) <= 9
+    assert len(set(steps)) == len(steps)
 
 
 def test_figures_are_tied_to_their_units() -> None:

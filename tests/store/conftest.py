@@ -22,7 +22,20 @@ def location(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Of a store that does not exist yet."""
     if request.param == "sqlite":
         return str(tmp_path / "results.sqlite")
-    return _new_database(request.getfixturevalue("postgresql"))
+    name: str = request.getfixturevalue("postgresql_location")
+    return name
+
+
+@pytest.fixture
+def postgresql_location(postgresql: str) -> str:
+    """The URL of an empty database."""
+    import psycopg
+
+    name = f"test_{uuid.uuid4().hex}"
+    server = f"host={postgresql} user=devbench dbname=postgres"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+    return f"postgresql+psycopg://devbench@/{name}?host={postgresql}"
 
 
 @pytest.fixture(scope="session")
@@ -78,14 +91,3 @@ def _wait_until_ready(programs: Path, folder: Path) -> None:
     while subprocess.run(ask, check=False).returncode != 0:
         assert time.monotonic() < deadline, "PostgreSQL did not start within 30 s"
         time.sleep(0.05)
-
-
-def _new_database(folder: str) -> str:
-    import psycopg
-
-    name = f"test_{uuid.uuid4().hex}"
-    with psycopg.connect(
-        f"host={folder} user=devbench dbname=postgres", autocommit=True
-    ) as connection:
-        connection.execute(f"CREATE DATABASE {name}".encode())
-    return f"postgresql+psycopg://devbench@/{name}?host={folder}"

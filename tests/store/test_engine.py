@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -116,17 +117,22 @@ def test_a_postgresql_server_that_does_not_answer_is_one_line(tmp_path: Path) ->
     assert "secret" not in str(caught.value)
 
 
-def test_a_postgresql_database_of_another_application_is_left_alone(
-    request: pytest.FixtureRequest,
+def test_a_postgresql_url_without_its_driver_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from tests.store.conftest import _new_database
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(StoreError, match=r"needs a driver: pip install 'psycopg\[binary\]'"):
+        Store.open("postgresql://user@host/results")
 
-    location = _new_database(request.getfixturevalue("postgresql"))
-    engine = sa.create_engine(location)
+
+def test_a_postgresql_database_of_another_application_is_left_alone(
+    postgresql_location: str,
+) -> None:
+    engine = sa.create_engine(postgresql_location)
     with engine.begin() as connection:
         connection.execute(sa.text("CREATE TABLE customers (name TEXT)"))
     with pytest.raises(StoreError, match="another application"):
-        Store.open(location)
+        Store.open(postgresql_location)
     with engine.connect() as connection:
         assert sa.inspect(connection).get_table_names() == ["customers"]
     engine.dispose()

@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -74,6 +75,23 @@ def test_a_reader_does_not_wait_for_a_writer_that_holds_the_store(tmp_path: Path
         with Store.open(path, create=False) as store:  # a wait would end in `database is locked`
             assert store.load(None) == example_run()
         writer.execute("ROLLBACK")
+
+
+def test_a_store_that_is_being_made_is_waited_for(tmp_path: Path) -> None:
+    """SQLite does not wait by itself when a file becomes a WAL file while somebody reads it."""
+    path = str(tmp_path / "results.sqlite")
+    with Store.open(path) as store:
+        store.import_run(example_run())
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as reader:
+        reader.execute("PRAGMA journal_mode = DELETE")
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM runs").fetchall()
+        release = threading.Timer(0.2, lambda: reader.execute("COMMIT"))
+        release.start()
+        with Store.open(path) as store:
+            assert store.load(None) == example_run()
+        release.join()
+        assert reader.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 @pytest.mark.parametrize("seed", range(10))

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from devbench_suites._optimizers import SGD, Adam
 
 from devbench.measure.inputs import case_dtype, draw
 from devbench.measure.numerics import compare
 from devbench.measure.tree import leaves
+from devbench_suites._optimizers import SGD, Adam
 from tests.suites.harness import SEED, Child, builtin, changed, verdict
 
 SUITES = {name: builtin(name) for name in ("mlp", "cnn")}

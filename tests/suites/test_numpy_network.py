@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from devbench_suites._numpy_network import (
     Conv,
     Dense,

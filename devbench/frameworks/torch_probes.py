@@ -1,0 +1,65 @@
+"""The elementary steps in torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from devbench.frameworks.probes import Probe
+from devbench.model import DType
+
+
+class TorchProbes:
+    def __init__(self, torch: Any, address: str, cache_bytes: int) -> None:
+        self._torch = torch
+        self._address = address
+        self._cache_bytes = cache_bytes
+
+    def _random(self, *shape: int) -> Any:
+        return self._torch.rand(shape, device=self._address) + 0.5
+
+    def gemm(self, n: int, dtype: DType) -> Probe:
+        torch = self._torch
+        kind = getattr(torch, dtype.name)
+        a, b = self._random(n, n).to(kind), self._random(n, n).to(kind)
+        # Written in place: allocating the result anew costs page faults that are not the product's.
+        out = torch.empty(n, n, dtype=kind, device=self._address)
+        return lambda: torch.mm(a, b, out=out)
+
+    def copy(self, count: int) -> Probe:
+        a = self._random(count)
+        b = self._torch.empty_like(a)
+        return lambda: b.copy_(a)
+
+    def triad(self, count: int) -> Probe:
+        a, b = self._random(count), self._random(count)
+        c = self._torch.empty_like(a)
+        return lambda: self._torch.add(a, b, alpha=3.0, out=c)
+
+    def nothing(self) -> Probe:
+        a = self._random(1)
+        return lambda: a.add_(1.0)
+
+    def transfers(self, count: int) -> Mapping[str, Probe]:
+        if self._address in ("cpu", "mps"):
+            return {}
+        torch = self._torch
+        device = self._random(count)
+        pageable = torch.rand(count)
+        steps: dict[str, Probe] = {
+            "h2d": lambda: device.copy_(pageable),
+            "d2h": lambda: pageable.copy_(device),
+        }
+        if self._address.startswith("cuda"):
+            pinned = torch.rand(count).pin_memory()
+            steps["h2d_pinned"] = lambda: device.copy_(pinned, non_blocking=True)
+            steps["d2h_pinned"] = lambda: pinned.copy_(device, non_blocking=True)
+        return steps
+
+    def flush(self) -> Callable[[], None]:
+        buffer = self._torch.empty(self._cache_bytes // 2, dtype=self._torch.float32, device=self._address)
+
+        def write() -> None:
+            buffer.fill_(1.0)
+
+        return write

@@ -1,0 +1,144 @@
+"""What a device can do at best, measured on this very device: the ceilings of the roofline.
+
+After Williams, Waterman & Patterson (2009), "Roofline: an insightful visual performance model".
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Final
+
+from devbench.frameworks.base import Framework, Timer
+from devbench.frameworks.probes import Probe, Probes
+from devbench.measure.sampling import block_length, event_block_length, waiting_cost
+from devbench.model import DType, Json
+
+#: Sizes of the square products that are tried, ascending.
+GEMM_SIZES: Final = (256, 512, 1024, 2048, 4096, 8192, 16384)
+#: A larger product is not tried once a single one takes this long.
+LONGEST_GEMM_S: Final = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Gemm:
+    """Products of n×n matrices in one dtype, in operations per second.
+
+    burst: the fastest sample of the best size, what the device does when nothing disturbs it.
+    typical: the median of the same. sustained: the rate over the last half of a longer load.
+    """
+
+    n: int
+    burst: float
+    typical: float
+    sustained: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ceilings:
+    """Best rates of one device as one framework drives it; None where it has no such thing.
+
+    gemm: by dtype. copy, triad: bytes per second on vectors four times the last cache;
+    cached_copy: on vectors of an eighth of it. dispatch_s: seconds of the least step.
+    transfers: bytes per second between host and device.
+    """
+
+    gemm: dict[str, Gemm] = field(default_factory=dict)
+    copy: float | None = None
+    triad: float | None = None
+    cached_copy: float | None = None
+    dispatch_s: float | None = None
+    cache_bytes: int | None = None
+    transfers: dict[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> Json:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Json) -> Ceilings:
+        known = {name: data.get(name) for name in cls.__dataclass_fields__ if name in data}
+        gemm = {name: Gemm(**figures) for name, figures in data.get("gemm", {}).items()}
+        return cls(**{**known, "gemm": gemm})
+
+
+class CeilingMeter:
+    """Measures the ceilings of one device, giving each probe `seconds`."""
+
+    def __init__(self, framework: Framework, address: str, cache_bytes: int, tick_s: float, seconds: float):
+        self._framework = framework
+        self._address = address
+        self._cache_bytes = cache_bytes
+        self._timer: Timer = framework.timer(address)
+        self._tick_s = tick_s
+        self._seconds = seconds
+        self._probes: Probes = framework.probes(address, cache_bytes)
+
+    def measure(self, dtypes: Sequence[DType]) -> Ceilings:
+        """All ceilings; GEMM in the given dtypes, those left out that the device cannot do."""
+        with self._framework.scope(self._address):
+            far, near = self._cache_bytes, max(1024, self._cache_bytes // 32)
+            found = Ceilings(
+                gemm={
+                    dtype.name: self._gemm(dtype)
+                    for dtype in dtypes
+                    if dtype.is_float and self._framework.unsupported(dtype, self._address) is None
+                },
+                # `far` numbers of 4 bytes are a vector of four times the cache.
+                copy=8 * far / min(self._times(self._probes.copy(far))),
+                triad=12 * far / min(self._times(self._probes.triad(far))),
+                cached_copy=8 * near / min(self._times(self._probes.copy(near))),
+                dispatch_s=statistics.median(self._times(self._probes.nothing())),
+                cache_bytes=self._cache_bytes,
+                transfers={
+                    name: 4 * far / min(self._times(step))
+                    for name, step in self._probes.transfers(far).items()
+                },
+            )
+        self._framework.release()
+        return found
+
+    def _gemm(self, dtype: DType) -> Gemm:
+        best: tuple[float, int, list[float]] | None = None
+        for n in GEMM_SIZES:
+            times = self._times(self._probes.gemm(n, dtype))
+            rate = 2 * n**3 / min(times)
+            if best is None or rate > best[0]:
+                best = rate, n, times
+            if min(times) > LONGEST_GEMM_S / 8:  # the next one takes eight times as long
+                break
+        assert best is not None
+        burst, n, times = best
+        typical = 2 * n**3 / statistics.median(times)
+        return Gemm(n, burst, typical, self._sustained(self._probes.gemm(n, dtype), 2 * n**3))
+
+    def _sustained(self, step: Probe, operations: float) -> float:
+        """Rate over the last half of a load ten times as long as a probe: heat and power limits show."""
+        step()
+        block, long = self._block(step), 10 * self._seconds
+        taken: list[tuple[float, float]] = []
+        start = time.perf_counter()
+        while not taken or taken[-1][0] < long:
+            seconds = statistics.fmean(self._timer(step, block))
+            taken.append((time.perf_counter() - start, seconds))
+        return operations / statistics.fmean(seconds for at, seconds in taken if at >= long / 2)
+
+    def _times(self, step: Probe) -> list[float]:
+        """Seconds of one step, sampled for the probe's share of time after as long a warm-up."""
+        step()
+        self._framework.synchronize(self._address)
+        block = self._block(step)
+        samples: list[float] = []
+        for share in (self._seconds / 3, self._seconds):
+            samples = []
+            start = time.perf_counter()
+            while time.perf_counter() - start < share or len(samples) < 3:
+                samples += self._timer(step, block)
+        return samples
+
+    def _block(self, step: Probe) -> int:
+        seconds = min(*self._timer(step, 1), *self._timer(step, 1))
+        if self._timer.per_step:
+            return event_block_length(seconds)
+        return block_length(seconds, self._tick_s, waiting_cost(self._timer, 5))

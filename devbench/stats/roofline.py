@@ -1,0 +1,89 @@
+"""What limits a case, and how close it comes: the roofline over measured ceilings.
+
+Williams, Waterman & Patterson (2009), "Roofline: an insightful visual performance model for
+multicore architectures", Communications of the ACM 52(4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from devbench.measure.ceilings import Ceilings
+from devbench.model import Work
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a case lies under the roof; None where the ceiling that it needs was not measured."""
+
+    bound: str | None = None
+    ceiling_fraction: float | None = None
+    peak_fraction: float | None = None
+
+
+def locate(
+    work: Work,
+    seconds: float,
+    dtype: str,
+    ceilings: Ceilings,
+    peak_flops: Mapping[str, float],
+    peak_bytes: float | None,
+) -> Position:
+    """The resource that would take longest at its ceiling, and its share of the measured time.
+
+    The least times are flops over the burst GEMM rate of the dtype, bytes over the copy bandwidth
+    (that of the cache where the footprint fits into it), and one dispatch. peak_flops and peak_bytes
+    are the datasheet's. A fraction slightly above one means that the case beat the probe.
+    """
+    least: dict[str, float] = {}
+    gemm = ceilings.gemm.get(dtype)
+    if work.flops and gemm is not None:
+        least["compute"] = work.flops / gemm.burst
+    bandwidth = _bandwidth(work, ceilings)
+    if work.bytes and bandwidth:
+        least["memory"] = work.bytes / bandwidth
+    if ceilings.dispatch_s and (work.flops is not None or work.bytes is not None):
+        least["dispatch"] = ceilings.dispatch_s
+    if not least or (work.flops and gemm is None):
+        return Position()
+    bound = max(least, key=lambda name: least[name])
+    peak = None
+    if bound == "compute" and work.flops and dtype in peak_flops:
+        peak = work.flops / seconds / peak_flops[dtype]
+    if bound == "memory" and work.bytes and peak_bytes and not _in_cache(work, ceilings):
+        peak = work.bytes / seconds / peak_bytes
+    return Position(bound, least[bound] / seconds, peak)
+
+
+def _in_cache(work: Work, ceilings: Ceilings) -> bool:
+    held = work.footprint or work.bytes
+    return held is not None and ceilings.cache_bytes is not None and held <= ceilings.cache_bytes / 2
+
+
+def _bandwidth(work: Work, ceilings: Ceilings) -> float | None:
+    if _in_cache(work, ceilings):
+        return ceilings.cached_copy
+    return max(filter(None, (ceilings.copy, ceilings.triad)), default=None)
+
+
+def best(ceilings: list[Ceilings], own: Ceilings) -> Ceilings:
+    """The device's ceilings: the best that any framework reached on it. The dispatch stays one's own."""
+    gemm = dict(own.gemm)
+    for other in ceilings:
+        for dtype, found in other.gemm.items():
+            if dtype not in gemm or found.burst > gemm[dtype].burst:
+                gemm[dtype] = found
+
+    def highest(name: str) -> float | None:
+        return max(filter(None, (getattr(one, name) for one in (own, *ceilings))), default=None)
+
+    return Ceilings(
+        gemm=gemm,
+        copy=highest("copy"),
+        triad=highest("triad"),
+        cached_copy=highest("cached_copy"),
+        dispatch_s=own.dispatch_s,
+        cache_bytes=own.cache_bytes,
+        transfers=own.transfers,
+    )
