@@ -44,13 +44,15 @@ class RunHandle:
 
     def table(self) -> pandas.DataFrame:
         """The results as a DataFrame, one row a case, units in ``attrs["units"]``."""
-        return registry.reporter("table")(self.run, self.results)
+        return registry.reporter("table")(self.run, self.results)  # type: ignore[no-any-return]
 
     def report(self, path: str | Path) -> Path:
         """Write the self-contained HTML page and return its path."""
-        target = Path(path)
-        target.write_text(registry.reporter("html")(self.run, self.results), encoding="utf-8")
-        return target.resolve()
+        from devbench.store.files import reserve
+
+        with reserve(path) as write:
+            write(registry.reporter("html")(self.run, self.results))
+        return Path(path).resolve()
 
     def __repr__(self) -> str:
         return str(registry.reporter("text")(self.run, self.results))
@@ -90,7 +92,8 @@ def run(
         frameworks=tuple(frameworks),
         threads=tuple(threads),
         params=tuple(
-            f"{axis}={','.join(map(format_value, values))}" for axis, values in (params or {}).items()
+            f"{axis}={','.join(map(format_value, values))}"
+            for axis, values in (params or {}).items()
         ),
         suite_paths=tuple(Path(path) for path in suite_paths),
         extra_suites=tuple(_source(one) for one in declared if one.suite == ""),

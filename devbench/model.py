@@ -20,6 +20,9 @@ Status = Literal["ok", "skipped", "failed", "crashed", "timeout", "oom"]
 Numerics = Literal["match", "mismatch", "exact", "unchecked"]
 Quality = Literal["valid", "suspect", "invalid"]
 
+#: Of several rounds a row tells the most serious outcome; a lone bad round is not outvoted.
+SEVERITY: Final[tuple[Status, ...]] = ("crashed", "failed", "timeout", "oom", "skipped", "ok")
+
 #: Why a case was not measured, or not to its end. `reason` of a row starts with one of these.
 REASONS: Final[Mapping[str, str]] = {
     "too-slow": "a step is predicted, from a smaller size, to take longer than the step limit",

@@ -24,6 +24,7 @@ from devbench.detection import (
 )
 from devbench.errors import NothingMeasured, UsageError, unknown
 from devbench.events import Event
+from devbench.frameworks.base import Framework
 from devbench.memory import free_bytes
 from devbench.model import Case, Device, Json, Measurement, Run, RunInfo, Target
 from devbench.plan import choose, expand, find_targets, make_cases, parse_overrides
@@ -102,7 +103,9 @@ def prepare(request: Request) -> Session:
         devbench_version=devbench.__version__,
         settings={
             **request.settings.to_json(),
-            "sources": [source.to_json() for name, source in catalog.sources.items() if name in used],
+            "sources": [
+                source.to_json() for name, source in catalog.sources.items() if name in used
+            ],
             "benchmarks": {case.benchmark: {"size": _size(case, catalog)} for case in cases},
         },
         environment=facts,
@@ -112,13 +115,13 @@ def prepare(request: Request) -> Session:
     )
 
 
-def look(adapters: Mapping[str, registry.Framework]) -> Machine:
+def look(adapters: Mapping[str, Framework]) -> Machine:
     """The machine with what the given frameworks see of it; takes as long as the slowest import."""
     with start_asking(adapters) as asking:  # first the children: they are the slow part
         return join(read_hardware(), asking)
 
 
-def _adapters(wanted: Sequence[str]) -> dict[str, registry.Framework]:
+def _adapters(wanted: Sequence[str]) -> dict[str, Framework]:
     """The installed frameworks among those wanted (all of them when none is named)."""
     known = registry.frameworks()
     for name in wanted:
@@ -130,7 +133,9 @@ def _adapters(wanted: Sequence[str]) -> dict[str, registry.Framework]:
     if absent and (wanted or not installed):
         extras = " or ".join(f"pip install 'devbench[{extra}]'" for extra in absent)
         names = ", ".join(name for name in chosen if name not in installed)
-        raise NothingMeasured(f"{names}: not installed for this Python, so nothing can run; {extras}")
+        raise NothingMeasured(
+            f"{names}: not installed for this Python, so nothing can run; {extras}"
+        )
     return installed
 
 

@@ -20,7 +20,7 @@ from devbench.errors import DevbenchError
 from devbench.frameworks.base import Framework
 from devbench.measure.sampling import Limits, clock_tick
 from devbench.measure.visit import Bench, describe_error, visit, write_reference
-from devbench.model import Target
+from devbench.model import Target, dtype
 from devbench.protocol import Message, ProtocolError, claim_stdout, decode, encode
 
 
@@ -143,20 +143,24 @@ class Worker:
         return self._suites[source.suite][message["benchmark"]]
 
 
-def threads_used(framework: Framework, address: str) -> float:
-    """CPU seconds over wall seconds of this process under a step that keeps all threads busy.
+def threads_used(framework: Framework, address: str) -> float | None:
+    """CPU seconds over wall seconds of this process under a product that keeps all threads busy.
 
     What the framework says of its threads is not enough: TensorFlow's getter answers 0 while the
-    environment variable works. The median of five bursts, because a burst may be preempted.
+    environment variable works. The median of five bursts, because a burst may be preempted. None
+    where the device is not a CPU.
     """
-    step = framework.load(address)
-    step()
+    if not address.lower().startswith("cpu"):
+        return None
     ratios = []
-    for _ in range(5):
-        cpu, wall = time.process_time(), time.perf_counter()
-        while time.perf_counter() - wall < 0.03:
-            step()
-        ratios.append((time.process_time() - cpu) / (time.perf_counter() - wall))
+    with framework.scope(address):
+        step = framework.probes(address, cache_bytes=0).gemm(1024, dtype("float32"))
+        step()
+        for _ in range(5):
+            cpu, wall = time.process_time(), time.perf_counter()
+            while time.perf_counter() - wall < 0.03:
+                step()
+            ratios.append((time.process_time() - cpu) / (time.perf_counter() - wall))
     return statistics.median(ratios)
 
 

@@ -14,9 +14,7 @@ GIT = ("git", "-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsi
 
 
 def git(folder: Path, *words: str) -> str:
-    done = subprocess.run(
-        [*GIT, *words], cwd=folder, check=True, capture_output=True, text=True
-    )
+    done = subprocess.run([*GIT, *words], cwd=folder, check=True, capture_output=True, text=True)
     return done.stdout.strip()
 
 
@@ -84,8 +82,14 @@ def test_secrets_and_names_are_not_recorded(name: str) -> None:
     ("word", "masked"),
     [
         ("postgresql://ann:hunter2@db/results", "postgresql://ann:***@db/results"),
-        ("--store=postgresql+psycopg://ann:p@ss@db:5432/x", "--store=postgresql+psycopg://ann:***@db:5432/x"),
-        ("postgresql://db/x?user=ann&password=hunter2&a=1", "postgresql://db/x?user=ann&password=***&a=1"),
+        (
+            "--store=postgresql+psycopg://ann:p@ss@db:5432/x",
+            "--store=postgresql+psycopg://ann:***@db:5432/x",
+        ),
+        (
+            "postgresql://db/x?user=ann&password=hunter2&a=1",
+            "postgresql://db/x?user=ann&password=***&a=1",
+        ),
         ("postgresql://db:5432/results", "postgresql://db:5432/results"),
         ("matmul[n=1024]@torch:cpu", "matmul[n=1024]@torch:cpu"),
         ("sqlite:///results.sqlite", "sqlite:///results.sqlite"),
@@ -120,9 +124,7 @@ def test_the_commit_and_its_cleanness_are_told(folder: Path) -> None:
     assert git_state() == {"commit": commit, "dirty": True}
 
 
-def test_a_machine_without_git_has_no_commit(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_machine_without_git_has_no_commit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(folder))
     assert git_state() is None
 

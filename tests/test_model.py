@@ -37,7 +37,7 @@ def test_eps_is_the_distance_from_one_to_the_next_number() -> None:
         assert one.itemsize == numpy_type.itemsize
         assert one.is_float == (one.eps is not None)
         if one.eps is not None:
-            assert one.eps == float(ml_dtypes.finfo(numpy_type).eps)
+            assert one.eps == float(ml_dtypes.finfo(numpy_type).eps)  # type: ignore[no-untyped-call]
 
 
 def test_an_unknown_dtype_is_answered_with_close_matches() -> None:
@@ -132,7 +132,12 @@ def test_every_column_of_the_table_says_its_unit_and_meaning() -> None:
 
 
 def test_records_are_frozen() -> None:
-    for record, name in ((DTYPES["int8"], "name"), (Work(), "flops"), (Target("t", ()), "threads")):
+    records: list[tuple[object, str]] = [
+        (DTYPES["int8"], "name"),
+        (Work(), "flops"),
+        (Target("t", ()), "threads"),
+    ]
+    for record, name in records:
         with pytest.raises(FrozenInstanceError):
             setattr(record, name, 1)
 
@@ -142,7 +147,8 @@ def test_records_are_frozen() -> None:
 
 def test_the_tree_of_errors_in_the_page_is_the_one_in_the_code() -> None:
     def tree(cls: type, depth: int = 0) -> list[tuple[int, str]]:
-        children = [one for one in cls.__subclasses__() if one.__module__ == errors.__name__]
+        subclasses: list[type] = cls.__subclasses__()
+        children = [one for one in subclasses if one.__module__ == errors.__name__]
         return [(depth, cls.__name__), *(e for child in children for e in tree(child, depth + 1))]
 
     drawn = re.findall(r"^    ([│├└─ ]*)([A-Z]\w+) {2,}\S", errors.__doc__ or "", re.MULTILINE)

@@ -62,9 +62,7 @@ out.flush()
 
 
 def test_what_libraries_print_stays_out_of_the_protocol() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", NOISY], check=True, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", NOISY], check=True, capture_output=True, text=True)
     assert done.stdout == "before\n" + encode("ready")
     for noise in ("a library prints", "a C++ library writes", "a child prints"):
         assert noise in done.stderr

@@ -50,7 +50,10 @@ class Progress:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self._live:
             self._bar.stop()
@@ -73,12 +76,20 @@ class Progress:
 
     def _done(self, event: Done) -> None:
         measurement = event.measurement
-        left = f"{event.left_s:.0f} s left" if event.left_s < 120 else f"{event.left_s / 60:.0f} min left"
+        left = (
+            f"{event.left_s:.0f} s left"
+            if event.left_s < 120
+            else f"{event.left_s / 60:.0f} min left"
+        )
         if self._live:
             self._bar.update(self._task, completed=event.done, total=event.total, left=left)
         bad = measurement.status not in ("ok", "skipped")
         now = time.monotonic()
-        if bad or (not self._live and (now - self._last_line >= QUIET_S or event.done == event.total)):
+        if bad or (
+            not self._live and (now - self._last_line >= QUIET_S or event.done == event.total)
+        ):
             self._last_line = now
-            outcome = measurement.status if not bad else f"{measurement.status} ({measurement.reason})"
+            outcome = (
+                measurement.status if not bad else f"{measurement.status} ({measurement.reason})"
+            )
             note(f"[{event.done}/{event.total}] {event.case.id}: {outcome}, {left}")

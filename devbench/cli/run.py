@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from devbench.cli.common import JsonOption, StoreOption, note, print_json, store_location
+from devbench.cli.progress import Progress
+from devbench.cli.stored import render
 from devbench.errors import NothingMeasured, UsageError
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
     from devbench.model import Result
     from devbench.session import Session
+    from devbench.store import Store
 
 Words = Annotated[list[str] | None, typer.Argument(metavar="[SELECT]...", show_default=False)]
 
@@ -25,10 +28,13 @@ def run(
     select: Words = None,
     device: Annotated[
         list[str] | None,
-        typer.Option("--device", help="torch:cuda:0, cuda:0, cuda, gpu or cpu; repeatable. Default: all."),
+        typer.Option(
+            "--device", help="torch:cuda:0, cuda:0, cuda, gpu or cpu; repeatable. Default: all."
+        ),
     ] = None,
     framework: Annotated[
-        list[str] | None, typer.Option("--framework", help="torch or tensorflow; repeatable. Default: all.")
+        list[str] | None,
+        typer.Option("--framework", help="torch or tensorflow; repeatable. Default: all."),
     ] = None,
     threads: Annotated[
         str | None,
@@ -36,26 +42,35 @@ def run(
     ] = None,
     param: Annotated[
         list[str] | None,
-        typer.Option("--param", metavar="AXIS=V[,V]", help="Values of an axis instead of its sweep."),
+        typer.Option(
+            "--param", metavar="AXIS=V[,V]", help="Values of an axis instead of its sweep."
+        ),
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="One round over each benchmark's short sweep.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="One round over each benchmark's short sweep.")
+    ] = False,
     rounds: Annotated[
         int | None, typer.Option("--rounds", help="Fresh workers a device (default 5, quick 1).")
     ] = None,
     time_budget: Annotated[
-        float | None, typer.Option("--time-budget", metavar="SECONDS", help="Wall time of the whole run.")
+        float | None,
+        typer.Option("--time-budget", metavar="SECONDS", help="Wall time of the whole run."),
     ] = None,
     suite_path: Annotated[
-        list[Path] | None, typer.Option("--suite-path", metavar="FILE", help="A suite file of your own.")
+        list[Path] | None,
+        typer.Option("--suite-path", metavar="FILE", help="A suite file of your own."),
     ] = None,
     label: Annotated[str | None, typer.Option("--label", help="A name to find the run by.")] = None,
     resume: Annotated[
         str | None, typer.Option("--resume", metavar="RUN", help="Complete an interrupted run.")
     ] = None,
     report: Annotated[
-        Path | None, typer.Option("--report", metavar="FILE", help="Write the HTML report here as well.")
+        Path | None,
+        typer.Option("--report", metavar="FILE", help="Write the HTML report here as well."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be measured, and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be measured, and stop.")
+    ] = False,
     json: JsonOption = False,
     store: StoreOption = None,
 ) -> None:
@@ -65,17 +80,16 @@ def run(
     """
     from devbench import session as sessions
     from devbench.api import make_settings
+    from devbench.stats.results import summarize
+    from devbench.store import Store
+    from devbench.store.files import reserve
 
-    _check_report(report)
-    if resume is not None:
-        given = [select, device, framework, threads, param, quick, rounds, time_budget, label]
-        if any(given):
-            raise UsageError(
-                "--resume goes on with the settings the run was begun with; give it without a selection "
-                "or other options (--suite-path, --report, --json and --store may stand beside it)"
-            )
-        _resume(resume, suite_path or (), report, json, store)
-        return
+    given = [select, device, framework, threads, param, quick, rounds, time_budget, label]
+    if resume is not None and any(given):
+        raise UsageError(
+            "--resume goes on with the settings the run was begun with; give it without a selection or "
+            "other options (--suite-path, --report, --json and --store may stand beside it)"
+        )
     request = sessions.Request(
         select=tuple(select or ()),
         devices=tuple(device or ()),
@@ -86,13 +100,32 @@ def run(
         label=label,
         settings=make_settings(quick=quick, rounds=rounds, time_budget=time_budget),
     )
-    session = sessions.prepare(request)
-    for one in session.catalog.broken:
-        note(f"devbench: the plugin {one.name!r} is left out: {one.error}")
-    if dry_run:
-        _show_plan(session, json)
-        return
-    _carry_out(session, report, json, store)
+    # The report's place and the store are tried first: minutes of measuring must not end in a refusal.
+    with ExitStack() as stack:
+        write = stack.enter_context(reserve(report)) if report is not None else None
+        if dry_run:
+            _show_plan(sessions.prepare(request), json)
+            return
+        opened = stack.enter_context(Store.open(store_location(store)))
+        session = (
+            sessions.prepare(request)
+            if resume is None
+            else sessions.resume(resume, opened, suite_path or ())
+        )
+        for one in session.catalog.broken:
+            note(f"devbench: the plugin {one.name!r} is left out: {one.error}")
+        state, interrupted = _carry_out(session, opened)
+        stored = opened.load(session.info.id)
+        if write is not None:
+            write(render(stored, "html"))
+            note(f"report: {report.resolve() if report else ''}")
+    sys.stdout.write(render(stored, "json" if json else "text"))
+    if state == "interrupted":
+        what = "interrupted" if interrupted else "the time budget is used up"
+        note(
+            f"devbench: {what}; what was measured is kept. Go on: devbench run --resume {session.info.id}"
+        )
+    sys.exit(130 if interrupted else exit_code(summarize(stored)))
 
 
 def _threads(text: str | None) -> tuple[int, ...]:
@@ -101,20 +134,9 @@ def _threads(text: str | None) -> tuple[int, ...]:
     try:
         return tuple(int(word) for word in text.split(","))
     except ValueError:
-        raise UsageError(f"--threads takes whole numbers, e.g. --threads 1,2, not {text!r}") from None
-
-
-def _check_report(path: Path | None) -> None:
-    """Refuse a path that cannot be written before minutes are spent on measuring."""
-    if path is None:
-        return
-    folder = path.parent
-    if path.is_dir():
-        raise UsageError(f"--report {path}: this is a folder; name a file in it, e.g. {path / 'report.html'}")
-    if not folder.is_dir():
-        raise UsageError(f"--report {path}: there is no folder {folder}")
-    if not os.access(path if path.exists() else folder, os.W_OK):
-        raise UsageError(f"--report {path}: this may not be written by you; name another place")
+        raise UsageError(
+            f"--threads takes whole numbers, e.g. --threads 1,2, not {text!r}"
+        ) from None
 
 
 def _show_plan(session: Session, json: bool) -> None:
@@ -140,50 +162,15 @@ def _show_plan(session: Session, json: bool) -> None:
     )
 
 
-def _resume(
-    reference: str, suite_paths: Sequence[Path], report: Path | None, json: bool, store: str | None
-) -> None:
-    from devbench import session as sessions
-    from devbench.store import Store
-
-    opened = Store.open(store_location(store))
-    try:
-        session = sessions.resume(reference, opened, suite_paths)
-    finally:
-        opened.close()
-    _carry_out(session, report, json, store)
-
-
-def _carry_out(session: Session, report: Path | None, json: bool, store: str | None) -> None:
-    from devbench.cli.progress import Progress
+def _carry_out(session: Session, store: Store) -> tuple[str, bool]:
+    """The state that the run ended in, and whether it was Ctrl-C that ended it."""
     from devbench.session import carry_out
-    from devbench.store import Store
 
-    opened = Store.open(store_location(store))
-    interrupted = False
-    try:
-        with Progress(session) as progress:
-            try:
-                state = carry_out(session, opened, progress.tell)
-            except KeyboardInterrupt:
-                interrupted, state = True, "interrupted"
-        stored = opened.load(session.info.id)
-    finally:
-        opened.close()
-    from devbench import registry
-    from devbench.stats.results import summarize
-
-    results = summarize(stored)
-    print(registry.reporter("json" if json else "text")(stored, results).rstrip("\n"))
-    if state == "interrupted":
-        what = "interrupted" if interrupted else "the time budget is used up"
-        note(f"devbench: {what}; what was measured is kept. Go on: devbench run --resume {session.info.id}")
-    if report is not None:
-        report.write_text(registry.reporter("html")(stored, results), encoding="utf-8")
-        note(f"report: {report.resolve()}")
-    if interrupted:
-        sys.exit(130)
-    sys.exit(exit_code(results))
+    with Progress(session) as progress:
+        try:
+            return carry_out(session, store, progress.tell), False
+        except KeyboardInterrupt:
+            return "interrupted", True
 
 
 def exit_code(results: Sequence[Result]) -> int:
@@ -196,5 +183,7 @@ def exit_code(results: Sequence[Result]) -> int:
     if bad:
         return 1
     if not any(result.status == "ok" for result in results):
-        raise NothingMeasured("every case was skipped or ran out of memory, so nothing was measured")
+        raise NothingMeasured(
+            "every case was skipped or ran out of memory, so nothing was measured"
+        )
     return 0

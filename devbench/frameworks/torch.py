@@ -172,7 +172,7 @@ class TorchFramework:
         return None
 
     def compile(self, function: Callable[..., Any], mode: str) -> Callable[..., Any]:
-        return function if mode == "eager" else self._torch.compile(function)  # type: ignore[no-any-return]
+        return function if mode == "eager" else self._torch.compile(function)
 
     def synchronize(self, address: str) -> None:
         kind = address.split(":")[0]

@@ -57,7 +57,9 @@ class TorchProbes:
         return steps
 
     def flush(self) -> Callable[[], None]:
-        buffer = self._torch.empty(self._cache_bytes // 2, dtype=self._torch.float32, device=self._address)
+        buffer = self._torch.empty(
+            self._cache_bytes // 2, dtype=self._torch.float32, device=self._address
+        )
 
         def write() -> None:
             buffer.fill_(1.0)

@@ -66,7 +66,9 @@ class Ceilings:
 class CeilingMeter:
     """Measures the ceilings of one device, giving each probe `seconds`."""
 
-    def __init__(self, framework: Framework, address: str, cache_bytes: int, tick_s: float, seconds: float):
+    def __init__(
+        self, framework: Framework, address: str, cache_bytes: int, tick_s: float, seconds: float
+    ):
         self._framework = framework
         self._address = address
         self._cache_bytes = cache_bytes

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from devbench.declare import Step
-from devbench.errors import DevbenchError
+from devbench.errors import DeclarationError
 from devbench.frameworks.base import Timer
 
 #: A sample is at least this many ticks of the clock, and this many times what waiting costs.
@@ -177,16 +177,7 @@ def sampler(step: Step, timer: Timer, block: int) -> Callable[[], Sequence[float
     """One call is one sample (or a block of event pairs), whatever kind of step it is."""
     if step.clock is not None:
         clock = step.clock
-
-        def read() -> Sequence[float]:
-            seconds = clock()
-            if not 0 < seconds < math.inf:
-                raise DevbenchError(
-                    f"the step's clock returned {seconds!r}; it must return the step's seconds"
-                )
-            return (float(seconds),)
-
-        return read
+        return lambda: _own_clock(clock)
     if step.reset is not None:
         reset = step.reset
 
@@ -196,3 +187,12 @@ def sampler(step: Step, timer: Timer, block: int) -> Callable[[], Sequence[float
 
         return one
     return lambda: timer(step.run, block)
+
+
+def _own_clock(clock: Callable[[], float]) -> Sequence[float]:
+    seconds = float(clock())
+    if not 0 < seconds < math.inf:
+        raise DeclarationError(
+            f"the step's clock says {seconds!r}; a time must be a positive number"
+        )
+    return (seconds,)

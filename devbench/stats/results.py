@@ -8,12 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from devbench.model import Case, Json, Measurement, Numerics, Result, Run, Status
+from devbench.model import SEVERITY, Case, Json, Measurement, Numerics, Result, Run
 from devbench.stats.intervals import log_t_interval
 from devbench.stats.quality import judge
 
-#: Of several rounds the row tells the most serious outcome; a lone bad round is not outvoted.
-_SEVERITY: tuple[Status, ...] = ("crashed", "failed", "timeout", "oom", "skipped", "ok")
 _NUMERICS: tuple[Numerics, ...] = ("mismatch", "match", "exact", "unchecked")
 
 
@@ -31,7 +29,7 @@ def summarize(run: Run) -> list[Result]:
 
 def _result(run: Run, case: Case, visits: Sequence[Measurement]) -> Result:
     timed = [visit for visit in visits if visit.status == "ok" and visit.samples]
-    worst = min(visits, key=lambda visit: _SEVERITY.index(visit.status))
+    worst = min(visits, key=lambda visit: SEVERITY.index(visit.status))
     facts: Mapping[str, Json] = run.info.environment.get("targets", {}).get(str(case.target), {})
     params = dict(case.params)
     numerics = [visit.numerics for visit in visits if visit.numerics is not None]

@@ -58,7 +58,9 @@ def locate(
 
 def _in_cache(work: Work, ceilings: Ceilings) -> bool:
     held = work.footprint or work.bytes
-    return held is not None and ceilings.cache_bytes is not None and held <= ceilings.cache_bytes / 2
+    return (
+        held is not None and ceilings.cache_bytes is not None and held <= ceilings.cache_bytes / 2
+    )
 
 
 def _bandwidth(work: Work, ceilings: Ceilings) -> float | None:

@@ -13,14 +13,13 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from devbench.errors import StoreError, UsageError, unknown
-from devbench.model import Case, Json, Measurement, Run, RunInfo, Status
+from devbench.model import SEVERITY, Case, Json, Measurement, Run, RunInfo, Status
 from devbench.store import exchange, records
 from devbench.store.engine import explained, open_engine, transaction
 from devbench.store.samples import pack, unpack
 from devbench.store.tables import cases, measurements, runs
 
 #: A case that went differently in different rounds counts by the first of these.
-_SEVERITY: Final[tuple[Status, ...]] = ("crashed", "failed", "timeout", "oom", "skipped", "ok")
 Record = TypeVar("Record")
 
 _COLUMNS: Final = ("case_id", "round", "status", "started_at")
@@ -130,7 +129,7 @@ class Store:
                 cases.c.run_key,
                 sa.func.min(
                     sa.case(
-                        {status: rank for rank, status in enumerate(_SEVERITY)},
+                        {status: rank for rank, status in enumerate(SEVERITY)},
                         value=measurements.c.status,
                     )
                 ).label("rank"),
@@ -148,7 +147,7 @@ class Store:
             for key, rank, count in connection.execute(
                 tally.group_by(outcome.c.run_key, outcome.c.rank)
             ):
-                counts.setdefault(key, {})[_SEVERITY[rank]] = count
+                counts.setdefault(key, {})[SEVERITY[rank]] = count
         return [
             RunSummary(self._info(row), planned.get(row["key"], 0), counts.get(row["key"], {}))
             for row in rows

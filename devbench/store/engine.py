@@ -201,7 +201,7 @@ def _write_ahead(engine: sa.Engine) -> None:
                 connection.cursor().execute("PRAGMA journal_mode = WAL")
                 return
             except sqlite3.OperationalError as error:
-                # For this statement alone SQLite does not wait by itself when others open the file.
+                # Of two that switch at the same moment SQLite refuses one at once, without waiting.
                 if (
                     error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY
                     or time.monotonic() > deadline

@@ -128,7 +128,7 @@ def _timed(cli: DevBench) -> float:
         [program(), "export"], env=_compiled(cli), capture_output=True, text=True, check=True
     ).stdout
     return sum(
-        measurement.get("warmup_s", 0.0) + measurement.get("timing_s", 0.0)
+        float(measurement.get("warmup_s", 0.0) + measurement.get("timing_s", 0.0))
         for measurement in json.loads(out)["measurements"]
     )
 

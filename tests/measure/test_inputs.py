@@ -173,7 +173,7 @@ def test_rounding_does_not_touch_the_array_it_was_given() -> None:
 
 @pytest.mark.parametrize("dtype", [np.int8, np.int64, np.uint8, np.bool_])
 def test_integers_and_booleans_stay_as_they_are(dtype: type) -> None:
-    array = np.array([0, 1, 1, 0]).astype(dtype)
+    array: np.ndarray = np.array([0, 1, 1, 0]).astype(dtype)
     drawn = draw(declare(lambda rng: {"labels": array}), params(dtype="float16"), 0)
     assert drawn["labels"].dtype == dtype
     np.testing.assert_array_equal(drawn["labels"], array)
@@ -189,7 +189,7 @@ def test_reversed_and_broadcast_arrays_become_plain_ones(name: str) -> None:
 
 def test_a_scalar_keeps_its_shape() -> None:
     for name in ("float64", "float32", "bfloat16", "float16"):
-        assert rounded(np.float64(1.5), DTYPES[name]).shape == ()
+        assert rounded(np.array(1.5), DTYPES[name]).shape == ()
 
 
 def test_references_compute_at_float64_from_the_rounded_inputs() -> None:
@@ -256,7 +256,5 @@ print("same bits")
 
 @pytest.mark.torch
 def test_rounding_gives_the_bits_that_torch_gives() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", TORCH], check=True, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", TORCH], check=True, capture_output=True, text=True)
     assert done.stdout == "same bits\n"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from devbench.declare import Step
-from devbench.errors import DevbenchError
+from devbench.errors import DeclarationError
 from devbench.measure.sampling import (
     EVENT_BLOCK_MAX,
     EVENT_BLOCK_S,
@@ -326,5 +326,5 @@ def test_a_step_with_its_own_clock_is_not_timed_by_ours() -> None:
 @pytest.mark.parametrize("answer", [0.0, -1.0, math.nan, math.inf])
 def test_a_step_whose_own_clock_gives_no_duration_is_refused(answer: float) -> None:
     sample = sampler(Step(run=lambda: None, clock=lambda: answer), FakeTimer(Clock()), 1)
-    with pytest.raises(DevbenchError, match="the step's clock returned"):
+    with pytest.raises(DeclarationError, match="the step's clock says"):
         sample()

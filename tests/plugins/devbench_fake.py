@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from devbench.frameworks.base import FrameworkView, Timer, WallTimer
+from devbench.frameworks.probes import Probe, Probes
 from devbench.model import Device, DType, Json, Target
 
 
@@ -73,9 +74,11 @@ class FakeFramework:
     def timer(self, address: str) -> Timer:
         return WallTimer(None, "calls block")
 
-    def load(self, address: str) -> Callable[[], Any]:
-        a = np.full((64, 64), 0.5)
-        return lambda: a @ a
+    def probes(self, address: str, cache_bytes: int) -> Probes:
+        return FakeProbes(cache_bytes)
+
+    def cache_bytes(self, address: str) -> int | None:
+        return None
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         return isinstance(error, MemoryError)
@@ -88,3 +91,31 @@ class FakeFramework:
 
     def release(self) -> None:
         return None
+
+
+class FakeProbes:
+    def __init__(self, cache_bytes: int) -> None:
+        self._cache_bytes = cache_bytes
+
+    def gemm(self, n: int, dtype: DType) -> Probe:
+        a, out = np.full((n, n), 0.5, np.float32), np.empty((n, n), np.float32)
+        return lambda: np.matmul(a, a, out=out)
+
+    def copy(self, count: int) -> Probe:
+        a, b = np.full(count, 0.5, np.float32), np.empty(count, np.float32)
+        return lambda: np.copyto(b, a)
+
+    def triad(self, count: int) -> Probe:
+        a, c = np.full(count, 0.5, np.float32), np.empty(count, np.float32)
+        return lambda: np.add(a, a, out=c)
+
+    def nothing(self) -> Probe:
+        a = np.ones(1)
+        return lambda: a + 1
+
+    def transfers(self, count: int) -> Mapping[str, Probe]:
+        return {}
+
+    def flush(self) -> Callable[[], None]:
+        buffer = np.empty(max(1, self._cache_bytes // 2), np.float32)
+        return lambda: buffer.fill(1.0)

@@ -59,7 +59,7 @@ DOUBTFUL: dict[str, tuple[list[Measurement], str]] = {
     ),
     "below-resolution": (
         [visit(samples=around(2e-5), round=i) for i in range(5)],
-        "below-resolution: a sample of 2e-05 s is 399 ticks of the clock",
+        "below-resolution: a sample of 2e-05 s is 400 ticks of the clock",
     ),
     "wide-interval": (
         [visit(samples=around(1e-3)), visit(samples=around(1.05e-3))],

@@ -219,7 +219,13 @@ def test_one_wrong_result_makes_the_case_wrong(
 
 def test_words_come_from_the_closed_lists() -> None:
     bad = visit(
-        case(), 1, samples=(1e-9, 2.0), steady=False, trend=0.5, threads_used=9.0, numerics="mismatch"
+        case(),
+        1,
+        samples=(1e-9, 2.0),
+        steady=False,
+        trend=0.5,
+        threads_used=9.0,
+        numerics="mismatch",
     )
     result = only([visit(case()), bad])
     assert result.quality_reasons

@@ -41,7 +41,7 @@ def postgresql_location(postgresql: str) -> str:
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
     """The folder of the socket of a PostgreSQL server. It refuses to run as root."""
-    pytest.importorskip("psycopg", reason="psycopg is not installed")
+    pytest.importorskip("psycopg", reason="psycopg is not installed", exc_type=ImportError)
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))  # as Debian installs it
     initdb = str(found[-1]) if found else shutil.which("initdb")
     if initdb is None:

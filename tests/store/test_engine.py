@@ -110,7 +110,7 @@ def test_a_url_that_is_no_store_is_refused_without_its_password(url: str, messag
 
 
 def test_a_postgresql_server_that_does_not_answer_is_one_line(tmp_path: Path) -> None:
-    pytest.importorskip("psycopg", reason="psycopg is not installed")
+    pytest.importorskip("psycopg", reason="psycopg is not installed", exc_type=ImportError)
     with pytest.raises(StoreError, match="cannot be used") as caught:
         Store.open(f"postgresql://user:secret@/results?host={tmp_path}")
     assert "\n" not in str(caught.value)

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -77,21 +78,20 @@ def test_a_reader_does_not_wait_for_a_writer_that_holds_the_store(tmp_path: Path
         writer.execute("ROLLBACK")
 
 
-def test_a_store_that_is_being_made_is_waited_for(tmp_path: Path) -> None:
-    """SQLite does not wait by itself when a file becomes a WAL file while somebody reads it."""
-    path = str(tmp_path / "results.sqlite")
-    with Store.open(path) as store:
-        store.import_run(example_run())
-    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as reader:
-        reader.execute("PRAGMA journal_mode = DELETE")
-        reader.execute("BEGIN")
-        reader.execute("SELECT * FROM runs").fetchall()
-        release = threading.Timer(0.2, lambda: reader.execute("COMMIT"))
-        release.start()
+def test_those_who_make_the_same_store_at_the_same_moment_all_get_it(tmp_path: Path) -> None:
+    together = threading.Barrier(6)
+
+    def make(path: str, run_id: str) -> None:
+        together.wait()
         with Store.open(path) as store:
-            assert store.load(None) == example_run()
-        release.join()
-        assert reader.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+            store.import_run(example_run(run_id))
+
+    with ThreadPoolExecutor(6) as pool:
+        for attempt in range(20):
+            path = str(tmp_path / f"{attempt}.sqlite")
+            list(pool.map(make, [path] * 6, map(str, range(6))))
+            with Store.open(path) as store:
+                assert len(store.runs()) == 6
 
 
 @pytest.mark.parametrize("seed", range(10))
