@@ -17,6 +17,13 @@ class Starting:
 
 
 @dataclass(frozen=True, slots=True)
+class Probing:
+    """A worker measures what its device can do at best."""
+
+    target: Target
+
+
+@dataclass(frozen=True, slots=True)
 class Doing:
     """A worker is in a phase of a case: build, warm-up, timing, check."""
 
@@ -36,4 +43,4 @@ class Done:
     left_s: float
 
 
-Event: TypeAlias = Starting | Doing | Done
+Event: TypeAlias = Starting | Probing | Doing | Done

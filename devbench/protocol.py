@@ -5,7 +5,8 @@ runner sends   with                                                          wor
 =============  ============================================================  ==================
 start          target, threads                                               ready, or failed
 measure        source, benchmark, params, round, seed, limits, reference     doing …, measured
-reference      source, benchmark, params, dtype, seed, path                  referenced
+ceilings       dtypes, seconds (of a probe)                                  ceilings
+reference      source, benchmark, params, seed, path                         referenced
 (end of file)                                                                exits
 =============  ============================================================  ==================
 

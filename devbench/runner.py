@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from devbench.errors import BudgetExhausted, UsageError
-from devbench.events import Doing, Done, Event, Starting
+from devbench.events import Doing, Done, Event, Probing, Starting
 from devbench.measure.sampling import Limits
 from devbench.model import Case, Json, Measurement, Target
 from devbench.plan import order
@@ -97,10 +97,9 @@ class Runner:
     def _visit_target(self, target: Target, round_: int) -> bool:
         """One worker, all cases of its target in this round. False when the time budget is used up."""
         sizes = {name: benchmark.size for name, benchmark in self.catalog.benchmarks.items()}
-        own = [case for case in self.cases if case.target == target]
         waiting = [
             case
-            for case in order(own, sizes, round_, self.settings.seed)
+            for case in order(self._own(target), sizes, round_, self.settings.seed)
             if (case.id, round_) not in self.done and self._is_worth(case, round_)
         ]
         while waiting:
@@ -113,6 +112,8 @@ class Runner:
                         self._references.prepare(waiting)
                     self._await_ready(worker, target)
                     with self._serving(target):
+                        if not self._measure_ceilings(worker, target):
+                            continue  # the worker is gone; a fresh one goes on
                         while waiting:
                             if self._time_is_up():
                                 return False
@@ -261,6 +262,28 @@ class Runner:
         if message["type"] == "failed":
             raise WorkerFailed(message["detail"])
         self._record_target(target, message)
+
+    def _measure_ceilings(self, worker: WorkerProcess, target: Target) -> bool:
+        """Once a target and run: what its cases are then held against. False when the worker did not
+        survive it; the cases are worth timing all the same."""
+        facts = self._target_facts(target)
+        if "ceilings" in facts:
+            return True
+        self.tell(Probing(target))
+        dtypes = {str(dict(case.params).get("dtype", "float32")) for case in self._own(target)}
+        worker.send("ceilings", dtypes=sorted(dtypes), seconds=self.settings.ceiling_s)
+        alive = True
+        try:
+            answer = worker.receive(self.settings.case_timeout_s)
+        except (WorkerGone, WorkerTimeout) as error:
+            worker.kill()
+            answer, alive = {"found": None, "error": str(error)}, False
+        facts["ceilings"], facts["ceilings_error"] = answer["found"], answer["error"]
+        self.sink.update_environment(self.run_id, self.environment)
+        return alive
+
+    def _own(self, target: Target) -> list[Case]:
+        return [case for case in self.cases if case.target == target]
 
     @contextmanager
     def _serving(self, target: Target) -> Iterator[None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -22,6 +22,7 @@ from devbench.detection import (
     start_asking,
     usable_threads,
 )
+from devbench.detection.peaks import find_peak
 from devbench.errors import NothingMeasured, UsageError, unknown
 from devbench.events import Event
 from devbench.frameworks.base import Framework
@@ -154,6 +155,7 @@ def _device_facts(target: Target, machine: Machine) -> dict[str, Json]:
         "physical_device": device.physical,
         "device_name": device.name,
         "driver": gpu.driver if gpu else None,
+        "peak": asdict(peak) if (peak := find_peak(device.name)) else None,
     }
 
 

@@ -14,8 +14,9 @@ class Settings:
     """rounds: fresh workers a target. seed: of the inputs and of the order of the cases.
 
     warmup_s, share_s: bound of the warm-up and time for samples of one visit. step_s: a step that
-    is predicted to take longer is skipped. case_timeout_s: a worker that is silent for so long
-    inside a case is ended. time_budget_s: wall time of the whole run.
+    is predicted to take longer is skipped. ceiling_s: time of one probe of a device's ceilings.
+    case_timeout_s: a worker that is silent for so long inside a case is ended. time_budget_s: wall
+    time of the whole run.
     """
 
     rounds: int = 5
@@ -24,6 +25,7 @@ class Settings:
     warmup_s: float = 1.0
     share_s: float = 0.6
     step_s: float = 5.0
+    ceiling_s: float = 0.3
     case_timeout_s: float = 300.0
     time_budget_s: float | None = None
 
@@ -38,7 +40,14 @@ class Settings:
     @classmethod
     def for_quick(cls, **changes: int | float | None) -> Settings:
         """One round, shorter visits, and nothing that takes more than a second a step."""
-        quick = {"rounds": 1, "quick": True, "warmup_s": 0.4, "share_s": 0.5, "step_s": 1.0}
+        quick = {
+            "rounds": 1,
+            "quick": True,
+            "warmup_s": 0.4,
+            "share_s": 0.5,
+            "step_s": 1.0,
+            "ceiling_s": 0.05,
+        }
         return cls(**{**quick, **changes})  # type: ignore[arg-type]
 
     @classmethod

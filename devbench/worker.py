@@ -18,6 +18,8 @@ from devbench import registry
 from devbench.declare import Benchmark
 from devbench.errors import DevbenchError
 from devbench.frameworks.base import Framework
+from devbench.measure.cache import last_level_cache
+from devbench.measure.ceilings import CeilingMeter
 from devbench.measure.sampling import Limits, clock_tick
 from devbench.measure.visit import Bench, describe_error, visit, write_reference
 from devbench.model import Target, dtype
@@ -68,6 +70,8 @@ class Worker:
                     self._measure(message)
                 case "reference":
                     self._reference(message)
+                case "ceilings":
+                    self._ceilings(message)
 
     def _send(self, kind: str, **fields: Any) -> None:
         self._out.write(encode(kind, **fields))
@@ -135,6 +139,19 @@ class Worker:
             self._send("referenced", error=describe_error(error))
             return
         self._send("referenced", error=None)
+
+    def _ceilings(self, message: Message) -> None:
+        assert self._framework is not None
+        assert self._target is not None
+        framework, address = self._framework, self._target.devices[0]
+        cache = framework.cache_bytes(address) or last_level_cache()
+        meter = CeilingMeter(framework, address, cache, self._tick_s, message["seconds"])
+        try:
+            found = meter.measure([dtype(name) for name in message["dtypes"]])
+        except Exception as error:  # noqa: BLE001  # without ceilings the cases are still worth timing
+            self._send("ceilings", error=describe_error(error), found=None)
+            return
+        self._send("ceilings", error=None, found=found.to_json())
 
     def _benchmark(self, message: Message) -> Benchmark:
         source = registry.Source.from_json(message["source"])

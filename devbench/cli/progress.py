@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from devbench.cli.common import console, note
-from devbench.events import Doing, Done, Event, Starting
+from devbench.events import Doing, Done, Event, Probing, Starting
 
 if TYPE_CHECKING:
     from devbench.session import Session
@@ -63,6 +63,8 @@ class Progress:
         match event:
             case Starting():
                 self._show(f"round {event.round + 1}: starting {event.target}")
+            case Probing():
+                self._show(f"ceilings of {event.target}")
             case Doing():
                 self._show(f"{event.case.id}: {event.phase}")
             case Done():

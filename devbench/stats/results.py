@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
+from devbench.measure.ceilings import Ceilings
 from devbench.model import SEVERITY, Case, Json, Measurement, Numerics, Result, Run
 from devbench.stats.intervals import log_t_interval
 from devbench.stats.quality import judge
+from devbench.stats.roofline import Position, best, locate
 
 _NUMERICS: tuple[Numerics, ...] = ("mismatch", "match", "exact", "unchecked")
 
@@ -65,9 +68,7 @@ def _result(run: Run, case: Case, visits: Sequence[Measurement]) -> Result:
         ),
         **_times(timed),
         **_rates(case, timed),
-        ceiling_fraction=None,
-        peak_fraction=None,
-        bound=None,
+        **_roofline(run, case, timed),
         energy_j=None,
         energy_source=None,
         sm_clock_hz=None,
@@ -120,6 +121,31 @@ def _times(timed: Sequence[Measurement]) -> dict[str, Any]:
         "first_call_s": _median(visit.first_call_s for visit in timed),
         "clock": timed[0].clock,
     }
+
+
+def _roofline(run: Run, case: Case, timed: Sequence[Measurement]) -> dict[str, Any]:
+    targets: Mapping[str, Json] = run.info.environment.get("targets", {})
+    own = targets.get(str(case.target), {})
+    if not timed or not own.get("ceilings"):
+        return asdict(Position())
+    alike = [
+        Ceilings.from_json(other["ceilings"])
+        for other in targets.values()
+        if other.get("ceilings")
+        and other.get("physical_device") == own.get("physical_device")
+        and other.get("threads") == own.get("threads")
+    ]
+    peak = own.get("peak") or {}
+    return asdict(
+        locate(
+            case.work,
+            statistics.median(round_medians(timed)),
+            str(dict(case.params).get("dtype", "float32")),
+            best(alike, Ceilings.from_json(own["ceilings"])),
+            peak.get("flop_per_s", {}),
+            peak.get("bytes_per_s"),
+        )
+    )
 
 
 def _median(values: Any) -> float | None:
