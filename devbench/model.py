@@ -46,6 +46,16 @@ QUALITY_REASONS: Final[Mapping[str, str]] = {
     "rounds-disagree": "the round medians spread by more than 10 %",
     "few-samples": "a round has fewer than 5 samples",
     "below-resolution": "a sample is shorter than 500 ticks of the clock",
+    "beats-ceiling": "the rate exceeds the measured ceiling by more than 10 %: one of them is wrong",
+    "throttled": "the GPU was slowed down by heat, by its power brake or by its hardware",
+    "power-capped": "the GPU held its clock down to stay inside its power limit",
+    "clock-dropped": "the GPU's clock moved by more than 10 % while timing",
+    "co-tenant": "other processes were on the GPU",
+    "noisy-neighbour": "other processes took CPU that the worker's threads needed",
+    "steal": "the hypervisor gave more than 2 % of the CPU to another machine",
+    "cgroup-throttled": "the CPU quota stopped the worker for more than 1 % of the time",
+    "swapping": "the machine swapped more than 1 MiB while timing",
+    "memory-pressure": "tasks waited for memory for more than 1 % of the time",
     "threads": "the worker used more threads than it was given",
 }
 
@@ -220,6 +230,7 @@ class Measurement:
     warmup_steps: steps until the samples no longer trended, or the bound was reached (`steady`).
     trend: relative change between the last two thirds of the warm-up.
     build_s, timing_s, check_s: where the visit's time went besides `warmup_s` and `first_call_s`.
+    telemetry: what GPU and host did while the samples were taken (`devbench.telemetry.Summary`).
     threads_used: CPU time over wall time of the process under a load that uses every thread.
     """
 
@@ -249,6 +260,7 @@ class Measurement:
     tolerance: float | None = None
     numerics_detail: str | None = None
     peak_memory_bytes: int | None = None
+    telemetry: Mapping[str, Json] = field(default_factory=dict)
     extra: Mapping[str, Json] = field(default_factory=dict)
 
 

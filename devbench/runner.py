@@ -25,6 +25,7 @@ from devbench.prune import reason_to_skip
 from devbench.references import References
 from devbench.registry import Catalog, frameworks
 from devbench.settings import Settings
+from devbench.telemetry import Sampler, Summary
 
 START_TIMEOUT_S = 300.0
 
@@ -111,13 +112,13 @@ class Runner:
                     if round_ == 0:
                         self._references.prepare(waiting)
                     self._await_ready(worker, target)
-                    with self._serving(target):
+                    with self._serving(target), self._sampler(worker, target) as sampler:
                         if not self._measure_ceilings(worker, target):
                             continue  # the worker is gone; a fresh one goes on
                         while waiting:
                             if self._time_is_up():
                                 return False
-                            if not self._visit(worker, waiting.pop(0), round_):
+                            if not self._visit(worker, sampler, waiting.pop(0), round_):
                                 break  # the worker is gone; a fresh one goes on
             except WorkerFailed as error:
                 for case in waiting:
@@ -137,7 +138,7 @@ class Runner:
 
     # ---- one case
 
-    def _visit(self, worker: WorkerProcess, case: Case, round_: int) -> bool:
+    def _visit(self, worker: WorkerProcess, sampler: Sampler, case: Case, round_: int) -> bool:
         """Measure one case and commit the outcome. False when the worker did not survive it."""
         reference = None
         if round_ == 0:
@@ -162,7 +163,7 @@ class Runner:
             check=str(reference or self._scratch) if round_ == 0 else None,
         )
         try:
-            facts = self._await_measured(worker, case, round_)
+            facts = self._await_measured(worker, sampler, case, round_)
         except WorkerTimeout:
             worker.kill()
             detail = f"no answer within {self.settings.case_timeout_s:g} s; the worker was ended"
@@ -176,15 +177,26 @@ class Runner:
         self._commit(case, round_, started_at, **facts)
         return facts["status"] not in ("timeout", "crashed")
 
-    def _await_measured(self, worker: WorkerProcess, case: Case, round_: int) -> dict[str, Any]:
+    def _await_measured(
+        self, worker: WorkerProcess, sampler: Sampler, case: Case, round_: int
+    ) -> dict[str, Any]:
+        telemetry: Summary | None = None
+        timing = False
         while True:
             message = worker.receive(self.settings.case_timeout_s)
+            if timing:
+                telemetry, timing = sampler.end_window(), False
             if message["type"] == "doing":
+                if message["phase"] == "timing":
+                    sampler.start_window()
+                    timing = True
                 self.tell(Doing(case, round_, message["phase"]))
             elif message["type"] == "measured":
                 facts: dict[str, Any] = message["facts"]
                 facts["samples"] = tuple(facts.get("samples", ()))
                 facts["threads_used"] = self._target_facts(case.target).get("threads_used")
+                if telemetry is not None:
+                    facts["telemetry"] = telemetry.to_json()
                 return facts
 
     def _commit(self, case: Case, round_: int, started_at: str | None = None, **facts: Any) -> None:
@@ -284,6 +296,14 @@ class Runner:
 
     def _own(self, target: Target) -> list[Case]:
         return [case for case in self.cases if case.target == target]
+
+    def _sampler(self, worker: WorkerProcess, target: Target) -> Sampler:
+        """Watches the target's GPU, where it has one, and the host while the worker times."""
+        physical = self._target_facts(target).get("physical_device")
+        gpus = [
+            gpu["uuid"] for gpu in self.environment["machine"]["gpus"] if gpu["uuid"] == physical
+        ]
+        return Sampler(gpus, worker_pid=worker.pid)
 
     @contextmanager
     def _serving(self, target: Target) -> Iterator[None]:

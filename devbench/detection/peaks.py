@@ -84,38 +84,20 @@ _GRACE: Final = "https://www.nvidia.com/en-us/data-center/grace-cpu-superchip/"
 class Core:
     """What one core does a clock: FLOP in float32 (float64 half of it), and in bfloat16 where known.
 
-    A host has this core if `model` is found in its CPU's name, it has the flags `has` and not `lacks`.
+    A CPU has such cores if `model` is found in its name and it has the flags, without those after a "-".
     """
 
     name: str
-    vendor: str
     model: str
-    has: frozenset[str]
-    lacks: frozenset[str]
+    flags: str
     float32: int
-    source: str
+    source: str = _WIKICHIP
     bfloat16: int | None = None
 
-
-def _core(
-    name: str,
-    model: str,
-    flags: str,
-    float32: int,
-    source: str = _WIKICHIP,
-    bfloat16: int | None = None,
-) -> Core:
-    words = flags.split()
-    return Core(
-        name,
-        name.split()[0],
-        model,
-        frozenset(word for word in words if not word.startswith("-")),
-        frozenset(word[1:] for word in words if word.startswith("-")),
-        float32,
-        source,
-        bfloat16,
-    )
+    def fits(self, model: str, flags: frozenset[str]) -> bool:
+        return re.search(self.model, model) is not None and all(
+            (flag.removeprefix("-") in flags) != flag.startswith("-") for flag in self.flags.split()
+        )
 
 
 #: The first that fits counts. Flags alone do not tell how wide the units are: Zen 4 executes a 512-bit
@@ -126,27 +108,23 @@ def _core(
 #: A hypervisor that hides both the number and avx_vnni makes a Zen 5 look like a Zen 4.
 #: VDPBF16PS on Zen 4 does twice the FLOP of float32 (measured: a GEMM runs at 2.0 times the rate).
 CORES: Final = (
-    _core("AMD Zen 5", r"AMD EPYC 9\w\d5", "avx512f", 64, _ZEN),
-    _core("AMD Zen 5", r"AMD Ryzen \d 9\d{3}X(3D)?\b", "avx512f", 64, _ZEN),
-    _core("AMD Zen 4", r"AMD EPYC|AMD Ryzen", "avx512f avx512_bf16 -avx_vnni", 32, _ZEN, 64),
-    _core("AMD Zen 2/3", r"AMD EPYC(-Rome|-Milan| 7\w\d[23]\w?\b)", "avx2 fma -avx512f", 32),
-    _core("AMD Zen 2/3", r"AMD Ryzen \d (PRO )?[456]\d{3}", "avx2 fma -avx512f", 32),
-    _core("AMD Zen 2", r"AMD Ryzen \d (PRO )?3[1-9]\d0X?T? ", "avx2 fma -avx512f", 32),
-    _core("AMD Zen 2/3", r"Threadripper (PRO )?[35]9\d\d", "avx2 fma -avx512f", 32),
-    _core("AMD Zen", r"AMD EPYC 7\w\d1\w?\b", "avx2 fma -avx512f", 16),
-    _core("AMD Zen", r"AMD Ryzen \d (PRO )?[12]\d{3}", "avx2 fma -avx512f", 16),
-    _core("AMD Zen", r"Threadripper [12]9\d\d", "avx2 fma -avx512f", 16),
-    _core("Intel Xeon with AMX", r"Intel.*Xeon", "avx512f amx_bf16", 64, _AMX, 1024),
-    _core("Intel Ice Lake-SP", r"Xeon\(R\) (Platinum 83|Gold [56]3|Silver 43)\d\d", "avx512f", 64),
-    _core("Intel Skylake-SP", r"Xeon\(R\) (Platinum 8|Gold 6)[12]\d\d", "avx512f", 64),
-    _core("Intel Skylake-SP", r"Xeon\(R\) Gold 5[12]22\b", "avx512f", 64),
-    _core(
-        "Intel Skylake-SP", r"Xeon\(R\) (Gold 5|Silver 4|Bronze 3)[12]\d\d", "avx512f -amx_bf16", 32
-    ),
-    _core("Intel Haswell to Comet Lake", r"Intel", "avx2 fma -avx512f -avx_vnni", 32),
-    _core("Arm Neoverse-N1", r"^Arm Neoverse-N1$", "asimd", 16, _NEOVERSE + "neoverse_n1"),
-    _core("Arm Neoverse-V1", r"^Arm Neoverse-V1$", "asimd", 32, _NEOVERSE + "neoverse_v1"),
-    _core("Arm Neoverse-V2", r"^Arm Neoverse-V2$", "asimd", 32, _GRACE),
+    Core("AMD Zen 5", r"AMD EPYC 9\w\d5|AMD Ryzen \d 9\d{3}X(3D)?\b", "avx512f", 64, _ZEN),
+    Core("AMD Zen 4", r"AMD (EPYC|Ryzen)", "avx512f avx512_bf16 -avx_vnni", 32, _ZEN, 64),
+    Core("AMD Zen 2/3", r"AMD EPYC(-Rome|-Milan| 7\w\d[23]\w?\b)", "avx2 fma -avx512f", 32),
+    Core("AMD Zen 2/3", r"AMD Ryzen \d (PRO )?[456]\d{3}", "avx2 fma -avx512f", 32),
+    Core("AMD Zen 2", r"AMD Ryzen \d (PRO )?3[1-9]\d0X?T?( |$)", "avx2 fma -avx512f", 32),
+    Core("AMD Zen 2/3", r"Threadripper (PRO )?[35]9\d\d", "avx2 fma -avx512f", 32),
+    Core("AMD Zen", r"AMD EPYC 7\w\d1\w?\b|Threadripper [12]9\d\d", "avx2 fma -avx512f", 16),
+    Core("AMD Zen", r"AMD Ryzen \d (PRO )?[12]\d{3}", "avx2 fma -avx512f", 16),
+    Core("Intel Xeon with AMX", r"Intel.*Xeon", "avx512f amx_bf16", 64, _AMX, 1024),
+    Core("Intel Ice Lake-SP", r"Xeon\(R\) (Platinum 83|Gold [56]3|Silver 43)\d\d", "avx512f", 64),
+    Core("Intel Skylake-SP", r"Xeon\(R\) (Platinum 8|Gold 6)[12]\d\d", "avx512f", 64),
+    Core("Intel Skylake-SP", r"Xeon\(R\) Gold 5[12]22\b", "avx512f", 64),
+    Core("Intel Skylake-SP", r"Xeon\(R\) (Gold 5|Silver 4|Bronze 3)[12]\d\d", "avx512f", 32),
+    Core("Intel Haswell to Comet Lake", r"Intel", "avx2 fma -avx512f -avx_vnni", 32),
+    Core("Arm Neoverse-N1", r"^Arm Neoverse-N1$", "asimd", 16, _NEOVERSE + "neoverse_n1"),
+    Core("Arm Neoverse-V1", r"^Arm Neoverse-V1$", "asimd", 32, _NEOVERSE + "neoverse_v1"),
+    Core("Arm Neoverse-V2", r"^Arm Neoverse-V2$", "asimd", 32, _GRACE),
 )
 
 
@@ -163,11 +141,11 @@ def cpu_peak(host: Host, threads: int, clock_hz: float | None) -> Peak | None:
     if core is None or clock_hz is None or (host.usable_cores is None and threads > 1):
         return None
     limits = [limit for limit in (host.usable_cores, host.usable_cpus) if limit is not None]
-    clocks = min(threads, *limits) * clock_hz if limits else threads * clock_hz
+    clocks = min([threads, *limits]) * clock_hz
     rates = {"float64": core.float32 / 2, "float32": core.float32, "bfloat16": core.bfloat16}
     return Peak(
         name=f"{host.cpu_model} ({core.name})",
-        vendor=core.vendor,
+        vendor=core.name.split()[0],
         source=core.source,
         flop_per_s={name: rate * clocks for name, rate in rates.items() if rate is not None},
         clock_hz=clock_hz,
@@ -175,17 +153,8 @@ def cpu_peak(host: Host, threads: int, clock_hz: float | None) -> Peak | None:
 
 
 def find_core(host: Host) -> Core | None:
-    """Which core the host's CPU has, as far as its name and flags tell for certain."""
+    """The core that the host's CPU consists of, where its name and flags tell."""
     if host.cpu_model is None or host.cpu_flags is None:
         return None
-    flags = frozenset(host.cpu_flags)
-    return next(
-        (
-            core
-            for core in CORES
-            if re.search(core.model, host.cpu_model)
-            and core.has <= flags
-            and not core.lacks & flags
-        ),
-        None,
-    )
+    model, flags = host.cpu_model, frozenset(host.cpu_flags)
+    return next((core for core in CORES if core.fits(model, flags)), None)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from devbench.measure.sampling import TICKS_A_SAMPLE, median_half_width
 from devbench.model import Measurement, Quality
 from devbench.stats.intervals import log_t_interval
+from devbench.telemetry import doubts
 
 #: Reasons that make a figure worthless rather than doubtful.
 _INVALID = frozenset({"numerics-mismatch", "threads"})
@@ -30,6 +31,17 @@ def judge(timed: Sequence[Measurement]) -> tuple[Quality, tuple[str, ...]]:
     return "invalid" if worthless else "suspect", tuple(reasons)
 
 
+def _disturbances(timed: Sequence[Measurement]) -> Iterator[str]:
+    """What telemetry says, the first sentence of each word, with the number of rounds it is said of."""
+    found: dict[str, list[str]] = {}
+    for visit in timed:
+        for doubt in doubts(visit.telemetry, visit.threads or 1) if visit.telemetry else ():
+            found.setdefault(doubt.split(":")[0], []).append(doubt)
+    for sentences in found.values():
+        rounds = f", in {len(sentences)} of {len(timed)} rounds" if len(timed) > 1 else ""
+        yield sentences[0] + rounds
+
+
 def _reasons(timed: Sequence[Measurement]) -> Iterator[str]:
     wrong = [visit for visit in timed if visit.numerics == "mismatch"]
     if wrong:
@@ -46,6 +58,7 @@ def _reasons(timed: Sequence[Measurement]) -> Iterator[str]:
     if drifting:
         worst = max(drifting, key=abs)
         yield f"not-steady: {worst:+.1%} at the end of the warm-up, in {len(drifting)} of {len(timed)} rounds"
+    yield from _disturbances(timed)
     few = [len(visit.samples) for visit in timed if len(visit.samples) < FEW]
     if few:
         yield f"few-samples: {min(few)} in a round"

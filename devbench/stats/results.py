@@ -14,6 +14,7 @@ from devbench.model import SEVERITY, Case, Json, Measurement, Numerics, Result, 
 from devbench.stats.intervals import log_t_interval
 from devbench.stats.quality import judge
 from devbench.stats.roofline import Position, best, locate
+from devbench.telemetry import Summary, energy
 
 _NUMERICS: tuple[Numerics, ...] = ("mismatch", "match", "exact", "unchecked")
 
@@ -69,10 +70,7 @@ def _result(run: Run, case: Case, visits: Sequence[Measurement]) -> Result:
         **_times(timed),
         **_rates(case, timed),
         **_roofline(run, case, timed),
-        energy_j=None,
-        energy_source=None,
-        sm_clock_hz=None,
-        temperature_c=None,
+        **_telemetry(timed),
     )
 
 
@@ -120,6 +118,25 @@ def _times(timed: Sequence[Measurement]) -> dict[str, Any]:
         "warmup_s": _median(visit.warmup_s for visit in timed),
         "first_call_s": _median(visit.first_call_s for visit in timed),
         "clock": timed[0].clock,
+    }
+
+
+def _telemetry(timed: Sequence[Measurement]) -> dict[str, Any]:
+    """Energy of a step, clock and temperature, over the rounds in which they were read."""
+    watched = [(Summary.from_json(visit.telemetry), visit) for visit in timed if visit.telemetry]
+    energies = [
+        found
+        for summary, visit in watched
+        if (found := energy(summary, len(visit.samples) * visit.block)) is not None
+    ]
+    return {
+        "energy_j": _median(joules for joules, _ in energies),
+        "energy_source": energies[0][1] if energies else None,
+        "sm_clock_hz": _median(summary.sm_clock_hz for summary, _ in watched),
+        "temperature_c": max(
+            (summary.temperature_c for summary, _ in watched if summary.temperature_c is not None),
+            default=None,
+        ),
     }
 
 

@@ -30,7 +30,7 @@ THROTTLING: Final = 0x008 | 0x020 | 0x040 | 0x080
 POWER_CAP: Final = 0x004
 
 #: Lowest under highest clock of a window. A step that is bound by compute follows the clock, and
-#: 10 % is what is called a wide interval elsewhere. Boost moves the clock by about 5 % by itself.
+#: 10 % is what is called a wide interval elsewhere.
 CLOCK_DROP: Final = 0.10
 
 #: CPUs' worth of other work beyond what is left free beside the worker's threads: a tenth of a small
@@ -90,13 +90,13 @@ def _shares(gpu: GpuSummary, bits: int) -> str:
 def _of_host(host: HostSummary, seconds: float, threads: int) -> Iterator[str]:
     # Counters of ticks may be off by one tick a CPU, which a short window must not be blamed for.
     uncertain = TICK_S / seconds if seconds > 0 else 1.0
-    room = host.cores or host.cpus
+    room, unit = (host.cores, "core") if host.cores else (host.cpus, "CPU")
     if host.others_busy is not None and host.cpus and room:
         margin = min(NOISE_SHARE * host.cpus, NOISE_CPUS) + uncertain * host.cpus
         if host.others_busy + threads > room + margin:
             yield (
                 f"noisy-neighbour: others kept {host.others_busy:.2f} CPUs busy beside {threads} "
-                f"thread{'s' * (threads != 1)} on {room}"
+                f"thread{'s' * (threads != 1)} on {room} {unit}{'s' * (room != 1)}"
             )
     if host.steal is not None and host.steal > STEAL + uncertain:
         yield f"steal: {host.steal:.1%} of the CPU time"

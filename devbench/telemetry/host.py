@@ -65,7 +65,7 @@ class HostReader:
         worker, own = self._process_seconds()
         throttling = read_throttling(self.groups)
         if throttling is None:
-            self._missing("throttled_s", "no control group of the worker counts it")
+            self._missing("throttled_periods", "no control group of the worker counts it")
         periods, throttled = throttling or (None, None)
         swapped_in, swapped_out = self._swapping()
         packages, reason = read_packages(self.root)
@@ -165,8 +165,11 @@ def between(start: Counters, end: Counters, seconds: float) -> HostSummary:
     if busy is not None and own is not None and worker is not None:
         others = max(0.0, busy - own - worker)  # ticks are rounded: it may come out below 0
     joules, refused = joules_between(start.packages, end.packages, seconds)
+    unread = {} if refused is None else {"energy_j": refused}
+    if passed == 0:
+        unread["steal"] = "the kernel's CPU times did not move in the window"
     return HostSummary(
-        steal=steal / passed if passed else None,
+        steal=steal / passed if passed and steal is not None else None,
         worker_busy=worker,
         others_busy=others,
         throttled_periods=grown("throttled_periods"),
@@ -175,5 +178,5 @@ def between(start: Counters, end: Counters, seconds: float) -> HostSummary:
         swapped_out=grown("swapped_out"),
         memory_pressure=a_second("waited_for_memory_s"),
         energy_j=joules,
-        unread={} if refused is None else {"energy_j": refused},
+        unread=unread,
     )

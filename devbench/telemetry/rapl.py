@@ -25,12 +25,12 @@ MOST_W: Final = 1000.0
 def read_packages(root: Path) -> tuple[dict[str, tuple[int, int]], str | None]:
     """Package → (microjoules counted, the value at which it wraps), or nothing and the reason.
 
-    Whole packages only: ``intel-rapl:0:0`` (core, dram, uncore) is a part of ``intel-rapl:0`` or of
-    another sensor, ``psys`` holds the packages a second time.
+    Whole packages only: the zones below them (core, uncore) are parts of them, dram is beside them,
+    and psys holds them a second time.
     """
     found: dict[str, tuple[int, int]] = {}
     for zone in sorted((root / "sys/class/powercap").glob("intel-rapl:*")):
-        if zone.name.count(":") != 1 or not (read_line(zone, "name") or "").startswith("package"):
+        if not (read_line(zone, "name") or "").startswith("package"):
             continue
         counted = read_integer(zone, "energy_uj")
         range_uj = read_integer(zone, "max_energy_range_uj")

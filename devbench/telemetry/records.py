@@ -1,6 +1,7 @@
 """What telemetry says of one timed window: frozen records that a measurement keeps as JSON.
 
-Every figure may be None: the machine does not tell it. `unread` then has the reason under its name.
+Every figure may be None: the machine does not tell it. `unread` then has the reason under its name (of
+figures that are read together, under the name of the first).
 """
 
 from __future__ import annotations

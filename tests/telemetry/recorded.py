@@ -16,7 +16,7 @@ OWN, WORKER = 100, 200
 GPU = "GPU-11111111-aaaa-bbbb-cccc-000000000001"
 
 #: Four CPUs, of which the process may use three: cpu3 must never count.
-START: Mapping[str, str] = {
+START: dict[str, str] = {
     "proc/self/status": "Cpus_allowed_list:\t0-2",
     "proc/self/stat": f"{OWN} (devbench) S 1 1 1 0 -1 0 0 0 0 0 50 10 0 0 20 0 2 0",
     f"proc/{OWN}/stat": f"{OWN} (devbench) S 1 1 1 0 -1 0 0 0 0 0 50 10 0 0 20 0 2 0",
@@ -59,15 +59,15 @@ START: Mapping[str, str] = {
 }
 
 #: The same two seconds later. Of 600 ticks on the three CPUs 30 were stolen and 330 busy; the worker
-#: took 250 of these, its child that ended 20, the sampler 2; 58 ticks are left for everybody else.
-END: Mapping[str, str] = {
+#: took 250 of these, its child that ended 20, the sampler 2: 58 are left for everybody else.
+END: dict[str, str] = {
     "proc/self/stat": f"{OWN} (devbench) S 1 1 1 0 -1 0 0 0 0 0 51 11 0 0 20 0 2 0",
     f"proc/{WORKER}/stat": f"{WORKER} (a) b (c) R {OWN} 1 1 0 -1 0 0 0 0 0 1200 150 20 10 20 0 8 0",
     "proc/stat": (
         "cpu  0 0 0 0 0 0 0 0 0 0\n"
         "cpu0 250 0 150 1000 0 0 0 0 0 0\n"
-        "cpu1 150 10 130 1050 60 0 0 40 90 0\n"
-        "cpu2 110 0 100 1180 0 10 10 0 0 0\n"
+        "cpu1 150 10 130 1070 60 0 0 40 90 0\n"
+        "cpu2 110 0 120 1160 0 10 10 0 0 0\n"
         "cpu3 2999 0 2999 1000 0 0 0 2999 0 0\n"
         "intr 22345 1 2 3"
     ),

@@ -62,7 +62,7 @@ CAUSES: Mapping[str, tuple[Summary, str]] = {
     ),
     "noisy-neighbour": (
         host(others_busy=1.5),
-        "noisy-neighbour: others kept 1.50 CPUs busy beside 8 threads on 8",
+        "noisy-neighbour: others kept 1.50 CPUs busy beside 8 threads on 8 cores",
     ),
     "steal": (host(steal=0.051), "steal: 5.1% of the CPU time"),
     "cgroup-throttled": (

@@ -189,7 +189,7 @@ def test_a_query_that_fails_costs_its_figure_and_is_explained_once(tmp_path: Pat
 def test_what_is_not_supported_is_not_asked_again_and_a_hiccup_is(tmp_path: Path) -> None:
     recording = Recording(tmp_path)
     power, heat = "nvmlDeviceGetPowerUsage(gpu0)", "nvmlDeviceGetTemperature(gpu0, 0)"
-    frames = [
+    frames: list[dict[str, Any]] = [
         {power: {"error": "NotSupported"}, heat: {"error": "Timeout"}},
         {power: 1000, heat: 50},
     ]
@@ -214,7 +214,6 @@ def test_a_gpu_that_nvml_does_not_give_leaves_the_host_watched(
     summary = window(recording, [{}])
     assert summary.gpus[0].unread["handle"].startswith(reason)
     assert summary.gpus[0].sm_clock_hz is None
-    assert summary.host.steal is None or summary.host.steal >= 0
     assert summary.host.cpus == 3
 
 

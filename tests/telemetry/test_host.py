@@ -129,7 +129,7 @@ def test_a_machine_that_tells_nothing_has_a_reason_for_every_figure(tmp_path: Pa
     assert found.unread.keys() == {
         "steal",
         "others_busy",
-        "throttled_s",
+        "throttled_periods",
         "swapped_in",
         "memory_pressure",
         "cpu_clock_hz",
@@ -144,6 +144,13 @@ def test_counters_that_differ_by_rounding_never_give_a_negative_rate() -> None:
         1.0,
     )
     assert found.others_busy == 0.0
+
+
+def test_a_window_in_which_no_tick_passed_has_no_steal_and_says_why() -> None:
+    still = Counters(passed_s=5, busy_s=1, steal_s=0)
+    found = between(still, still, 0.001)
+    assert found.steal is None
+    assert found.unread == {"steal": "the kernel's CPU times did not move in the window"}
 
 
 def test_a_cpus_clock_is_read_from_cpufreq_before_cpuinfo(tmp_path: Path) -> None:
@@ -204,9 +211,12 @@ def test_the_cpu_time_of_a_workers_child_process_counts_while_it_lives() -> None
             worker.communicate("")
             pytest.skip("this kernel does not list children in /proc")
         until = time.monotonic() + 30
-        while time.monotonic() < until:
+        while True:
+            assert time.monotonic() < until
             spun, alone = read_process(Path("/"), child), read_process(Path("/"), worker.pid)
-            assert own is not None and spun is not None and alone is not None
+            assert own is not None
+            assert spun is not None
+            assert alone is not None
             if spun.seconds > own.seconds + 0.2:
                 break
             time.sleep(0.05)
