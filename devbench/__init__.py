@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from devbench.api import run as run
     from devbench.declare import Benchmark as Benchmark
     from devbench.declare import Context as Context
+    from devbench.declare import Product as Product
     from devbench.declare import Step as Step
     from devbench.declare import benchmark as benchmark
     from devbench.errors import DevbenchError as DevbenchError
@@ -29,6 +30,7 @@ _HOME = {
     "Context": "declare",
     "DType": "model",
     "DevbenchError": "errors",
+    "Product": "declare",
     "RunHandle": "api",
     "Step": "declare",
     "Unsupported": "errors",

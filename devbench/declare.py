@@ -27,15 +27,22 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import devbench.model as model
 from devbench.errors import DeclarationError
 from devbench.model import DType, ParamValue, Work
 
+if TYPE_CHECKING:
+    import numpy as np
+
 _RESERVED: Final = frozenset({"work", "inputs", "reference", "closed_form"})
 #: Names of arguments that methods get besides axes and inputs.
 ARGUMENTS: Final = frozenset({"ctx", "rng", "observed"})
+
+#: Axes that every benchmark has without declaring them; they join the params when they are asked for.
+#: cache: cold overwrites the caches before each sample, outside the timing.
+ENGINE_AXES: Final[Mapping[str, tuple[ParamValue, ...]]] = {"cache": ("hot", "cold")}
 
 #: `reference` in place of a function: outputs equal the inputs bit for bit (``exact``), the builder
 #: itself raises when a property does not hold (``property``), or nothing can be checked (None).
@@ -48,6 +55,8 @@ class Step:
 
     run: does the work once and returns everything it computed.
     output: turns what `run` returned into what the reference is compared with.
+    stateful: the outcome differs from call to call, as in training; otherwise a second call must give
+    what the first one gave.
     reset: called before each `run`, untimed; samples are then single steps.
     close: called when the case is done.
     clock: runs the step and returns its seconds, where the step must time itself.
@@ -58,6 +67,19 @@ class Step:
     reset: Callable[[], None] | None = None
     close: Callable[[], None] | None = None
     clock: Callable[[], float] | None = None
+    stateful: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """As a leaf of a reference: the product left @ right, too large to be computed in full.
+
+    The output is then held against some of its rows, and against left @ (right @ v) for random
+    vectors v of ±1 (Freivalds 1977, "Probabilistic machines can use less running time").
+    """
+
+    left: np.ndarray
+    right: np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +118,11 @@ class Benchmark:
     doc: str
     where: str
     suite: str = ""
+
+    @property
+    def known_axes(self) -> Mapping[str, tuple[ParamValue, ...]]:
+        """The declared axes and those that the engine serves for every benchmark."""
+        return {**ENGINE_AXES, **self.axes}
 
     @property
     def builders(self) -> tuple[str, ...]:

@@ -71,7 +71,7 @@ def choose(catalog: Catalog, select: Sequence[str]) -> list[tuple[Benchmark, Pat
                 unknown("suite or benchmark", pattern.name, known, "`devbench list` shows them all")
             )
         for axis in pattern.params:
-            if not any(axis in benchmark.axes for benchmark in found):
+            if not any(axis in benchmark.known_axes for benchmark in found):
                 raise UsageError(_unknown_axis(axis, found))
         chosen += [(benchmark, pattern) for benchmark in found]
     return chosen
@@ -96,8 +96,12 @@ def expand(
 ) -> Iterator[dict[str, ParamValue]]:
     """Every point of the benchmark's axes that was asked for."""
     sweep = []
-    for axis, values in benchmark.axes.items():
-        chosen: Sequence[ParamValue] = benchmark.quick[axis] if quick else values
+    for axis, values in benchmark.known_axes.items():
+        if axis not in benchmark.axes and axis not in overrides and axis not in pattern.params:
+            continue
+        chosen: Sequence[ParamValue] = values
+        if quick and axis in benchmark.axes:
+            chosen = benchmark.quick[axis]
         if axis in overrides:
             chosen = [read_value(benchmark, axis, text) for text in overrides[axis]]
         wanted = pattern.params.get(axis)
@@ -113,7 +117,7 @@ def expand(
 
 def read_value(benchmark: Benchmark, axis: str, text: str) -> ParamValue:
     """A value as the axis holds it: any number on an axis of numbers, a declared word otherwise."""
-    declared = benchmark.axes[axis]
+    declared = benchmark.known_axes[axis]
     example = declared[0]
     if any(isinstance(value, str | bool) for value in declared):
         known = {format_value(value): value for value in declared}
@@ -136,7 +140,7 @@ def read_value(benchmark: Benchmark, axis: str, text: str) -> ParamValue:
 
 
 def _unknown_axis(axis: str, benchmarks: Iterable[Benchmark]) -> str:
-    known = {name for benchmark in benchmarks for name in benchmark.axes}
+    known = {name for benchmark in benchmarks for name in benchmark.known_axes}
     return unknown("axis", axis, known)
 
 
@@ -185,7 +189,7 @@ def make_cases(
     left.
     """
     for axis in overrides:
-        if not any(axis in benchmark.axes for benchmark, _ in chosen):
+        if not any(axis in benchmark.known_axes for benchmark, _ in chosen):
             raise UsageError(_unknown_axis(axis, (benchmark for benchmark, _ in chosen)))
     cases: dict[str, Case] = {}
     for benchmark, pattern in chosen:

@@ -196,7 +196,7 @@ class Runner:
                 facts["samples"] = tuple(facts.get("samples", ()))
                 facts["threads_used"] = self._target_facts(case.target).get("threads_used")
                 if telemetry is not None:
-                    facts["telemetry"] = telemetry.to_json()
+                    facts["telemetry"] = _without_nulls(telemetry.to_json())
                 return facts
 
     def _commit(self, case: Case, round_: int, started_at: str | None = None, **facts: Any) -> None:
@@ -342,6 +342,18 @@ class Runner:
             "import_s": ready["import_s"],
         }
         self.sink.update_environment(self.run_id, self.environment)
+
+
+def _without_nulls(data: Json) -> Json:
+    """Compact, since there is one a measurement: a field that is missing reads as null again. Why a
+    figure could not be read is the same each time and says nothing about this one."""
+    if isinstance(data, dict):
+        return {
+            name: _without_nulls(value)
+            for name, value in data.items()
+            if value is not None and name != "unread"
+        }
+    return [_without_nulls(value) for value in data] if isinstance(data, list) else data
 
 
 def utc_now() -> str:

@@ -6,19 +6,20 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from devbench.declare import Benchmark, Context, Step
-from devbench.errors import DeclarationError, DevbenchError, Unsupported
+from devbench.declare import Benchmark, Context, Product, Step
+from devbench.errors import DeclarationError, Unsupported
 from devbench.frameworks.base import Framework
 from devbench.measure import memory, numerics, sampling
+from devbench.measure.cache import last_level_cache
 from devbench.measure.inputs import as_reference, case_dtype, draw
 from devbench.measure.tree import leaves, tree_map
-from devbench.model import ParamValue
+from devbench.model import DType, ParamValue
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,8 @@ class Bench:
         tensors = tree_map(lambda array: framework.tensor(array, dtype, address), host)
         built = self.benchmark.call(framework.name, self.params, ctx=context, **tensors)
         step = built if isinstance(built, Step) else Step(run=built)
+        if self.params.get("cache") == "cold":
+            step = replace(step, reset=self._flushing(step.reset))
         if not callable(step.run):
             raise DeclarationError(
                 f"{self.benchmark.name}.{framework.name} returned {type(built).__name__}; it must return "
@@ -75,6 +78,18 @@ class Bench:
                 step.close()
             del step, built, tensors, context
             framework.release()
+
+    def _flushing(self, reset: Callable[[], None] | None) -> Callable[[], None]:
+        """Before each step, untimed: overwrite the caches, after whatever the step itself resets."""
+        cache = self.framework.cache_bytes(self.address) or last_level_cache()
+        flush = self.framework.probes(self.address, cache).flush()
+
+        def start_cold() -> None:
+            if reset is not None:
+                reset()
+            flush()
+
+        return start_cold
 
 
 def visit(
@@ -95,6 +110,10 @@ def visit(
         dtype = case_dtype(bench.params)
         if reason := framework.unsupported(dtype, bench.address):
             raise Unsupported(reason)
+        if bench.mode not in framework.modes:
+            raise Unsupported(
+                f"{framework.name} has no mode {bench.mode!r}; it has {framework.modes}"
+            )
         with framework.scope(bench.address):
             facts |= _time(bench, limits, tick_s, doing)
             if check is not None:
@@ -169,17 +188,15 @@ def _time(
 
 def _check(bench: Bench, expected_file: Path) -> dict[str, Any]:
     """Run a fresh build once and hold its output against the reference."""
-    benchmark, framework = bench.benchmark, bench.framework
+    benchmark = bench.benchmark
     kind = benchmark.reference_kind
     if kind is None:
         return {"numerics": "unchecked", "numerics_detail": "the benchmark declares no reference"}
     with bench.build() as (step, host):
         if step.reset is not None:
             step.reset()
-        result = step.run()
-        output = step.output(result) if step.output is not None else result
-        framework.synchronize(bench.address)
-        observed = tree_map(lambda leaf: _on_host(framework, leaf), output)
+        observed = _output(bench, step)
+        again = None if step.stateful or kind != "function" else _output(bench, step)
     dtype, terms = case_dtype(bench.params), benchmark.work(bench.params).terms
     if kind == "property":
         # The builder itself raises when its property does not hold, and it has not.
@@ -194,6 +211,8 @@ def _check(bench: Bench, expected_file: Path) -> dict[str, Any]:
             more = benchmark.call("closed_form", bench.params, observed=observed, **inputs)
             expected |= dict(leaves(more))
         verdict = numerics.compare(dict(leaves(observed)), expected, dtype, terms)
+        if again is not None and verdict.numerics == "match":
+            _refuse_change(bench, observed, again, dtype, terms)
     return {
         "numerics": verdict.numerics,
         "rel_error": verdict.rel_error,
@@ -202,14 +221,35 @@ def _check(bench: Bench, expected_file: Path) -> dict[str, Any]:
     }
 
 
-def _on_host(framework: Framework, leaf: Any) -> np.ndarray:
-    array = framework.numpy(leaf)
+def _output(bench: Bench, step: Step) -> Any:
+    """What one call of the step gives, on the host."""
+    result = step.run()
+    output = step.output(result) if step.output is not None else result
+    bench.framework.synchronize(bench.address)
+    return tree_map(lambda leaf: _on_host(bench, leaf), output)
+
+
+def _refuse_change(bench: Bench, first: Any, second: Any, dtype: DType, terms: int) -> None:
+    """A step that gives something else each time is timed doing something else each time."""
+    change = numerics.compare(dict(leaves(second)), dict(leaves(first)), dtype, terms)
+    if change.numerics == "mismatch":
+        raise DeclarationError(
+            f"{bench.benchmark.name}.{bench.framework.name} gives another output at its second call "
+            f"({change.detail}); if that is meant, as in training, return Step(..., stateful=True)",
+            bench.benchmark.where,
+        )
+
+
+def _on_host(bench: Bench, leaf: Any) -> np.ndarray:
+    array = bench.framework.numpy(leaf)
     if array is None:
         array = np.asarray(leaf)
     if array.dtype.kind not in "fiub":
-        raise DevbenchError(
-            f"the step's output holds a {type(leaf).__name__}, which cannot be compared with a "
-            "reference; return tensors, arrays or numbers, or give Step(output=...)"
+        raise DeclarationError(
+            f"the output of {bench.benchmark.name}.{bench.framework.name} holds a {type(leaf).__name__}, "
+            "which cannot be compared with a reference; return tensors, arrays or numbers, or give "
+            "Step(output=...)",
+            bench.benchmark.where,
         )
     return array
 
@@ -220,7 +260,11 @@ def write_reference(
     """Compute the declared reference at float64 and leave it in `path` as one array a leaf."""
     inputs = as_reference(draw(benchmark, params, seed))
     expected = benchmark.call("reference", params, **inputs)
-    arrays = {name: np.asarray(leaf) for name, leaf in leaves(expected)}
+    arrays: dict[str, np.ndarray] = {}
+    for name, leaf in leaves(expected):
+        arrays |= (
+            numerics.sketch(name, leaf) if isinstance(leaf, Product) else {name: np.asarray(leaf)}
+        )
     part = path.with_suffix(".part.npz")
     np.savez(part, **arrays)  # type: ignore[arg-type]  # the stubs take the names for options
     part.replace(path)

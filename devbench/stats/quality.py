@@ -22,9 +22,16 @@ FEW = 5
 EXTRA_THREADS = 0.3
 
 
-def judge(timed: Sequence[Measurement]) -> tuple[Quality, tuple[str, ...]]:
-    """The quality of a case and its reasons, as ``word: figure``, from the rounds that were timed."""
+def judge(
+    timed: Sequence[Measurement], ceiling_fraction: float | None = None
+) -> tuple[Quality, tuple[str, ...]]:
+    """The quality of a case and its reasons, as ``word: figure``, from the rounds that were timed.
+
+    ceiling_fraction: where the case is bound by compute, its share of the measured GEMM ceiling.
+    """
     reasons = list(_reasons(timed))
+    if ceiling_fraction is not None and ceiling_fraction > 1 + WIDE:
+        reasons.append(f"beats-ceiling: {ceiling_fraction:.2f} of the measured ceiling")
     if not reasons:
         return "valid", ()
     worthless = any(reason.split(":")[0] in _INVALID for reason in reasons)

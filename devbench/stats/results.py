@@ -38,7 +38,9 @@ def _result(run: Run, case: Case, visits: Sequence[Measurement]) -> Result:
     params = dict(case.params)
     numerics = [visit.numerics for visit in visits if visit.numerics is not None]
     errors = [visit.rel_error for visit in visits if visit.rel_error is not None]
-    quality, doubts = judge(timed) if timed else (None, ())
+    position = _roofline(run, case, timed)
+    of_ceiling = position.ceiling_fraction if position.bound == "compute" else None
+    quality, doubts = judge(timed, of_ceiling) if timed else (None, ())
     return Result(
         run_id=run.info.id,
         label=run.info.label,
@@ -69,7 +71,7 @@ def _result(run: Run, case: Case, visits: Sequence[Measurement]) -> Result:
         ),
         **_times(timed),
         **_rates(case, timed),
-        **_roofline(run, case, timed),
+        **asdict(position),
         **_telemetry(timed),
     )
 
@@ -140,11 +142,11 @@ def _telemetry(timed: Sequence[Measurement]) -> dict[str, Any]:
     }
 
 
-def _roofline(run: Run, case: Case, timed: Sequence[Measurement]) -> dict[str, Any]:
+def _roofline(run: Run, case: Case, timed: Sequence[Measurement]) -> Position:
     targets: Mapping[str, Json] = run.info.environment.get("targets", {})
     own = targets.get(str(case.target), {})
     if not timed or not own.get("ceilings"):
-        return asdict(Position())
+        return Position()
     alike = [
         Ceilings.from_json(other["ceilings"])
         for other in targets.values()
@@ -153,15 +155,13 @@ def _roofline(run: Run, case: Case, timed: Sequence[Measurement]) -> dict[str, A
         and other.get("threads") == own.get("threads")
     ]
     peak = own.get("peak") or {}
-    return asdict(
-        locate(
-            case.work,
-            statistics.median(round_medians(timed)),
-            str(dict(case.params).get("dtype", "float32")),
-            best(alike, Ceilings.from_json(own["ceilings"])),
-            peak.get("flop_per_s", {}),
-            peak.get("bytes_per_s"),
-        )
+    return locate(
+        case.work,
+        statistics.median(round_medians(timed)),
+        str(dict(case.params).get("dtype", "float32")),
+        best(alike, Ceilings.from_json(own["ceilings"])),
+        peak.get("flop_per_s", {}),
+        peak.get("bytes_per_s"),
     )
 
 

@@ -15,7 +15,6 @@ from devbench.model import Result
 from devbench_reports import comparison
 from devbench_reports import format as fmt
 from devbench_reports.axes import log_log, log_range
-from devbench_reports.comparison import Ratio
 from devbench_reports.panels import Group, Line, Panel
 from devbench_reports.summary import compare_words, doubts
 
@@ -271,7 +270,7 @@ def _name(line: Line, several: bool) -> str:
 
 def drawn(rows: Sequence[Result], column: str = "median") -> list[Result]:
     """The rows that a chart shows: what was computed wrongly or not to its end has no rate."""
-    return [row for row in rows if comparison.timed(row) and getattr(row, column)]
+    return [row for row in rows if timed(row) and getattr(row, column)]
 
 
 def _symbol(row: Result) -> str:

@@ -16,10 +16,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from devbench.model import Result, Run
+from devbench.stats.ratio import CHANCE, Ratio
 from devbench_reports import charts, comparison, environment, panels, summary, tables, view
 from devbench_reports import format as fmt
 from devbench_reports.charts import Chart, Style
-from devbench_reports.comparison import Ratio
 from devbench_reports.panels import Group
 
 #: Panels of a benchmark that are open at once; the others open on a click.
@@ -47,7 +47,7 @@ def to_html(run: Run, results: Sequence[Result]) -> str:
     machine = environment.machine(run)
     return pages.get_template("report.html.j2").render(
         info=run.info,
-        chance=comparison.CHANCE,
+        chance=CHANCE,
         title=run.info.label or f"Run on {machine.host}",
         started=_minute(run.info.started_at),
         machine=machine,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from devbench.model import ParamValue, Result, Run
-from devbench_reports.comparison import timed
+from devbench.stats.ratio import timed
 
 
 @dataclass(frozen=True, slots=True)

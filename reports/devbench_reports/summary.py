@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from devbench.model import Result, Run
+from devbench.stats.ratio import CHANCE, Ratio, timed
 from devbench_reports import comparison, environment
 from devbench_reports import format as fmt
-from devbench_reports.comparison import Ratio, timed
 from devbench_reports.panels import Group, groups
 
 #: Cases that a sentence names; more are counted.
@@ -53,7 +53,7 @@ def compare_words(item: Ratio) -> str:
         why = (
             "their 95 % intervals overlap"
             if item.has_interval
-            else f"with one round a factor up to {comparison.CHANCE} may be chance"
+            else f"with one round a factor up to {CHANCE} may be chance"
         )
         return f"no difference beyond the noise (ratio {fmt.factor(item.value)}; {why})"
     basis = (

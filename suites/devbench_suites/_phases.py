@@ -51,7 +51,9 @@ def torch_step(
 
     if phase == "forward":
         return Step(forward)
-    return Step(forward_backward if phase == "forward_backward" else train_step, output)
+    if phase == "forward_backward":
+        return Step(forward_backward, output)
+    return Step(train_step, output, stateful=True)
 
 
 def keras_step(
@@ -97,4 +99,4 @@ def keras_step(
         classify = ctx.compile(forward)
         return Step(lambda: classify(images))
     learn = ctx.compile(forward_backward if phase == "forward_backward" else train_step)
-    return Step(lambda: learn(images, labels), output)
+    return Step(lambda: learn(images, labels), output, stateful=phase == "train_step")

@@ -14,7 +14,16 @@ import pytest
 
 from tests.helpers import DevBench
 
-RUN = ("run", "sum", "--framework", "fake", "--param", "n=100,200,300,400", "--param", "dtype=float32")
+RUN = (
+    "run",
+    "sum",
+    "--framework",
+    "fake",
+    "--param",
+    "n=100,200,300,400",
+    "--param",
+    "dtype=float32",
+)
 ROUNDS, CASES = 4, 4
 
 
@@ -49,13 +58,17 @@ def workers_of(devbench_cli: DevBench) -> list[int]:
     return found
 
 
-def test_ten_kills_lose_nothing_that_was_committed_and_resume_completes(devbench_cli: DevBench) -> None:
+def test_ten_kills_lose_nothing_that_was_committed_and_resume_completes(
+    devbench_cli: DevBench,
+) -> None:
     moments = random.Random(20261121)
     path = devbench_cli.home / "results.sqlite"
     words = [*RUN, "--rounds", str(ROUNDS)]
     before: dict[tuple[str, int], str] = {}
     for _ in range(10):
-        child = devbench_cli.start(*words, "--label", "killed") if not before else resume(devbench_cli)
+        child = (
+            devbench_cli.start(*words, "--label", "killed") if not before else resume(devbench_cli)
+        )
         _wait_for_growth(path, len(before), child)
         time.sleep(moments.uniform(0, 0.6))
         seen = stored(path)
@@ -94,7 +107,18 @@ def test_a_complete_run_is_not_resumed(devbench_cli: DevBench) -> None:
 
 
 def test_resuming_with_another_version_of_the_framework_is_refused(devbench_cli: DevBench) -> None:
-    words = ["run", "sum", "--framework", "fake", "--rounds", "8", "--time-budget", "2", "--label", "old"]
+    words = [
+        "run",
+        "sum",
+        "--framework",
+        "fake",
+        "--rounds",
+        "8",
+        "--time-budget",
+        "2",
+        "--label",
+        "old",
+    ]
     assert devbench_cli(*words).returncode == 0
     done = devbench_cli("run", "--resume", "old", env={"FAKE_VERSION": "2.0"})
     assert done.returncode == 2

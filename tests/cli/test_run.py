@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import time
 from pathlib import Path
@@ -94,7 +95,9 @@ def test_a_case_in_trouble_costs_its_own_row_only(
     assert by_n[1]["status"] == by_n[3]["status"] == "ok"
 
 
-def test_out_of_memory_is_one_honest_row_and_prunes_the_larger_sizes(devbench_cli: DevBench) -> None:
+def test_out_of_memory_is_one_honest_row_and_prunes_the_larger_sizes(
+    devbench_cli: DevBench,
+) -> None:
     rows = results(devbench_cli, "trouble", "--param", "n=1,2,3", FAKE_TROUBLE="oom")
     assert [row["status"] for row in rows] == ["ok", "oom", "skipped"]
     assert rows[2]["reason"] == "after-oom: n=2 ran out of memory"
@@ -111,6 +114,47 @@ def test_a_size_that_would_take_too_long_is_predicted_and_skipped(devbench_cli: 
     assert rows[1]["status"] == "skipped"
     assert rows[1]["reason"].startswith("too-slow: a step would take")
     assert "the limit is 1 s" in rows[1]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ("changes", "declaration: {suite}: careless.fake gives another output at its second call"),
+        ("nothing", "declaration: {suite}: the output of careless.fake holds a NoneType"),
+        ("luckless", "error: its reference failed: ArithmeticError: the reference has no luck at "),
+    ],
+)
+def test_a_step_that_cannot_be_checked_is_named_with_its_line(
+    devbench_cli: DevBench, how: str, reason: str
+) -> None:
+    [row] = results(devbench_cli, f"careless[how={how}]", code=1)
+    assert row["status"] == "failed"
+    place = re.sub(r"\S+devbench_fake_suite.py:\d+", "{suite}", row["reason"])
+    assert place.startswith(reason)
+    assert "devbench_fake_suite.py:" in row["reason"]
+
+
+def test_a_step_that_says_it_is_stateful_may_change_its_output(devbench_cli: DevBench) -> None:
+    [row] = results(devbench_cli, "careless[how=stateful]")
+    assert (row["status"], row["numerics"]) == ("ok", "match")
+
+
+def test_cold_caches_are_an_axis_of_every_benchmark(devbench_cli: DevBench) -> None:
+    rows = results(devbench_cli, "sum[n=100]", "--param", "cache=hot,cold")
+    assert [row["params"]["cache"] for row in rows] == ["hot", "cold"]
+    assert all(row["status"] == "ok" for row in rows)
+
+
+def test_what_watched_the_host_is_stored_with_the_measurement(devbench_cli: DevBench) -> None:
+    results(devbench_cli, "sum[n=100]")
+    run = json.loads(devbench_cli("export").stdout)
+    telemetry = run["measurements"][0]["telemetry"]
+    assert telemetry["seconds"] > 0
+    assert telemetry["host"]["worker_busy"] > 0
+    ceilings = run["run"]["environment"]["targets"]["fake:cpu"]["ceilings"]
+    assert ceilings["gemm"]["float32"]["burst"] >= ceilings["gemm"]["float32"]["typical"] > 1e6
+    assert ceilings["copy"] > 1e6
+    assert 0 < ceilings["dispatch_s"] < 1e-3
 
 
 def test_a_framework_that_does_not_start_in_the_worker_becomes_the_reason_of_its_rows(
@@ -138,7 +182,9 @@ def test_a_dry_run_lists_the_cases_and_stores_nothing(devbench_cli: DevBench) ->
     assert json.loads(devbench_cli("runs", "--json").stdout)["runs"] == []
 
 
-def test_a_spent_time_budget_keeps_what_was_measured_and_can_be_resumed(devbench_cli: DevBench) -> None:
+def test_a_spent_time_budget_keeps_what_was_measured_and_can_be_resumed(
+    devbench_cli: DevBench,
+) -> None:
     done = devbench_cli("run", "sum", *FAKE, "--rounds", "8", "--time-budget", "3", "--json")
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
@@ -187,6 +233,7 @@ def test_a_report_that_cannot_be_written_is_refused_before_anything_is_measured(
         (("sum", "--param", "k=1"), "there is no axis 'k'"),
         (("sum", "--param", "n"), "--param takes axis=value"),
         (("sum", "--param", "dtype=float31"), "did you mean 'float32'"),
+        (("sum", "--param", "cache=luke"), "known: cold, hot"),
         (("sum", "--device", "dev:9"), "there is no device 'dev:9'"),
         (("sum", "--threads", "0"), "--threads 0: between 1 and"),
         (("sum", "--threads", "x"), "--threads takes whole numbers"),

@@ -8,14 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from devbench.declare import Product
 from devbench.measure.inputs import rounded
-from devbench.measure.numerics import (
-    Verdict,
-    bit_equal,
-    compare,
-    relative_error,
-    tolerance,
-)
+from devbench.measure.numerics import Verdict, bit_equal, compare, relative_error, sketch, tolerance
 from devbench.model import DTYPES, DType
 
 Array: TypeAlias = NDArray[Any]
@@ -290,3 +285,32 @@ def test_a_lost_output_is_counted() -> None:
 
 def test_nothing_copied_is_no_exact_copy() -> None:
     assert bit_equal([], {}).numerics == "mismatch"
+
+
+def sketched(left: np.ndarray, right: np.ndarray) -> dict[str, np.ndarray]:
+    return sketch("", Product(left, right))
+
+
+def test_a_sketch_accepts_a_right_product_and_catches_one_wrong_element() -> None:
+    rng = np.random.default_rng(3)
+    a, b = (rng.standard_normal((1000, 1000)).astype(np.float32) for _ in range(2))
+    expected = sketched(a.astype(np.float64), b.astype(np.float64))
+    right = (a @ b).astype(np.float64)
+    assert compare({"": right}, expected, DTYPES["float32"], 1000).numerics == "match"
+    wrong = right.copy()
+    wrong[501, 77] *= 2  # not among the rows that are compared in full
+    verdict = compare({"": wrong}, expected, DTYPES["float32"], 1000)
+    assert verdict.numerics == "mismatch"
+    assert verdict.detail is not None
+    assert verdict.detail.startswith("output (projected) is off by")
+
+
+def test_a_sketch_tells_a_wrong_shape_and_nan() -> None:
+    rng = np.random.default_rng(4)
+    a, b = rng.standard_normal((70, 30)), rng.standard_normal((30, 90))
+    expected = sketched(a, b)
+    assert compare({"": (a @ b).T}, expected, DTYPES["float64"], 30).numerics == "mismatch"
+    holes = a @ b
+    holes[3, 3] = np.nan
+    assert compare({"": holes}, expected, DTYPES["float64"], 30).numerics == "mismatch"
+    assert compare({"": a @ b}, expected, DTYPES["float64"], 30).numerics == "match"

@@ -78,3 +78,25 @@ def _misbehave(trouble: str) -> None:
         raise MemoryError("no memory left for n=2")
     if trouble == "raise":
         raise ValueError("two is not to its taste")
+
+
+@benchmark(name="careless", axes={"how": ["changes", "nothing", "stateful", "luckless"]})
+class Careless:
+    """Steps whose output cannot be held against anything."""
+
+    def inputs(self, rng: np.random.Generator) -> dict[str, Any]:
+        return {"x": rng.standard_normal(4)}
+
+    def reference(self, how: str, x: np.ndarray) -> Any:
+        if how == "luckless":
+            raise ArithmeticError("the reference has no luck")
+        return x
+
+    def fake(self, ctx: Context, how: str, x: np.ndarray) -> Step:
+        calls = [0]
+
+        def run() -> Any:
+            calls[0] += 1
+            return None if how == "nothing" else x * calls[0]
+
+        return Step(run, stateful=how == "stateful")

@@ -1,0 +1,240 @@
+"""From which size on one target beats another: the crossover, read off the results of a run.
+
+At each size that both were timed at, `ratio` says whether a difference is beyond the noise. The interval
+of a crossover reaches from the last size at which the one is ahead beyond the noise to the first from
+which on the other is. It needs no law between the sizes, only that there is one crossing between the
+two; more sizes in between make it narrower (`devbench.crossover`). The size itself is interpolated in
+logarithms between the two neighbours where the ratio of the medians passes one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+from devbench.model import Json, ParamValue, Result, Run
+from devbench.stats.ratio import Ratio, ratio, timed
+
+#: What moving the data costs: nothing where both compute in the host's memory (``shared``), a time that
+#: was taken in (``measured``), or it is not known (``unknown``).
+Moving = Literal["shared", "measured", "unknown"]
+Outcome = Literal["crosses", "emerges", "always", "never", "undecided"]
+
+_SIGN: Final[Mapping[str, int]] = {"faster": 1, "no difference": 0, "slower": -1}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crossing:
+    """What becomes of a comparison along the size.
+
+    status: ``crosses``: one is ahead at small sizes, the other at large ones; ``emerges``: ahead at
+    large sizes, and below nobody is beyond the noise; ``always`` and ``never``: the subject is, or is
+    not, ahead at every size; ``undecided``: at the largest size nobody is ahead beyond the noise.
+    ahead: the target that is ahead at the largest size; None when that is undecided.
+    size: the size from which it is ahead; None where the medians do not change sides.
+    low, high: a 95 % interval of the size, either end None where it is open; both None with a single
+    round. Of ``emerges``, high is the first size at which the advantage is certain.
+    changes: how often the one that is ahead changes beyond the noise; of several, the last is told.
+    between: the neighbouring sizes between which a further one would tell more; None where none would.
+    """
+
+    status: Outcome
+    ahead: str | None
+    size: float | None = None
+    low: float | None = None
+    high: float | None = None
+    changes: int = 0
+    between: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crossover:
+    """Two targets of one framework along a benchmark's size axis, all else being equal.
+
+    params: the point on the other axes. sizes: those that both were timed at, ascending. rounds: of
+    the result with the fewest. without_transfer: times as measured, the data lying on the device.
+    with_transfer: as if nothing lay there, so that all inputs (weights too) move to the device and the
+    outputs back, at the measured pageable rates; None where those are not known.
+    """
+
+    suite: str
+    benchmark: str
+    params: Mapping[str, ParamValue]
+    axis: str
+    base: str
+    subject: str
+    sizes: tuple[float, ...]
+    rounds: int
+    without_transfer: Crossing
+    with_transfer: Crossing | None
+    moving: Moving
+
+
+def find_crossovers(run: Run, results: Sequence[Result]) -> list[Crossover]:
+    """One `Crossover` a pair of comparable targets and a series that both were timed at two sizes of.
+
+    Targets are comparable within a framework: two different devices, or two thread counts of the CPU.
+    The base is the CPU, or the one with fewer threads. Rows that are invalid take no part.
+    """
+    declared = run.info.settings.get("benchmarks", {})
+    costs = _moving_costs(run, results)
+    series: dict[tuple[object, ...], dict[str, dict[float, Result]]] = {}
+    for row in results:
+        axis = declared.get(row.benchmark, {}).get("size")
+        if axis in row.params and timed(row):
+            fixed = tuple(item for item in row.params.items() if item[0] != axis)
+            sides = series.setdefault((row.suite, row.benchmark, axis, fixed, row.framework), {})
+            sides.setdefault(row.target, {})[float(row.params[axis])] = row
+    found = []
+    for sides in series.values():
+        for one, other in itertools.combinations(sides.values(), 2):
+            base, subject = sorted((one, other), key=_weight)
+            shared = sorted(base.keys() & subject.keys())
+            if len(shared) > 1 and comparable(base[shared[0]], subject[shared[0]]):
+                axis = declared[base[shared[0]].benchmark]["size"]
+                found.append(_crossover(axis, [(base[n], subject[n]) for n in shared], costs))
+    return found
+
+
+def comparable(one: Result, other: Result) -> bool:
+    """Two devices under the same threads, or one CPU under two thread counts. Two units of the same
+    model are not: their difference does not depend on a size."""
+    threads_alike = one.threads == other.threads
+    if one.physical_device == other.physical_device and one.world_size == other.world_size:
+        return one.physical_device == "cpu" and not threads_alike
+    same_model = (one.device_name, one.world_size) == (other.device_name, other.world_size)
+    return threads_alike and not same_model
+
+
+def _weight(side: Mapping[float, Result]) -> tuple[bool, int, int]:
+    row = next(iter(side.values()))
+    return row.physical_device != "cpu", row.world_size, row.threads or 0
+
+
+def _crossover(
+    axis: str, pairs: Sequence[tuple[Result, Result]], costs: Mapping[str, float | None]
+) -> Crossover:
+    base, subject = pairs[0]
+    plain = [item for pair in pairs if (item := ratio(*pair))]
+    without = locate(plain, axis)
+    moving: Moving = "measured"
+    moved: list[Ratio] = []
+    if base.physical_device == subject.physical_device == "cpu":
+        moving, with_transfer = "shared", without
+    else:
+        for pair in pairs:
+            one, other = (costs.get(row.case_id) for row in pair)
+            if one is not None and other is not None:
+                item = ratio(_later(pair[0], one), _later(pair[1], other))
+                moved += [item] if item else []
+        with_transfer = locate(moved, axis) if len(moved) == len(pairs) else None
+        if with_transfer is None:
+            moving = "unknown"
+    return Crossover(
+        suite=subject.suite,
+        benchmark=subject.benchmark,
+        params={name: value for name, value in subject.params.items() if name != axis},
+        axis=axis,
+        base=base.target,
+        subject=subject.target,
+        sizes=tuple(float(row.params[axis]) for row, _ in pairs),
+        rounds=min(row.rounds for pair in pairs for row in pair),
+        without_transfer=without,
+        with_transfer=with_transfer,
+        moving=moving,
+    )
+
+
+def locate(ratios: Sequence[Ratio], axis: str) -> Crossing:
+    """Where the comparison changes sides along the axis. ratios: one a size, ascending, of one subject
+    against one base."""
+    sizes = [float(item.subject.params[axis]) for item in ratios]
+    logs = [math.log(item.value) for item in ratios]
+    signs = [_SIGN[item.verdict] for item in ratios]
+    known = all(item.has_interval for item in ratios)
+    certain = [sign for sign in signs if sign]
+    changes = sum(one != other for one, other in itertools.pairwise(certain))
+    winner = signs[-1]
+    if winner == 0:
+        last = max((place for place, sign in enumerate(signs) if sign), default=None)
+        return Crossing(
+            status="undecided",
+            ahead=None,
+            size=_interpolated(sizes, logs, _last_change(logs)),
+            low=sizes[last] if known and last is not None else None,
+            changes=changes,
+        )
+    ahead = (ratios[-1].subject if winner > 0 else ratios[-1].base).target
+    first = max((place + 1 for place, sign in enumerate(signs) if sign != winner), default=0)
+    if first == 0:
+        return Crossing(status="always" if winner > 0 else "never", ahead=ahead)
+    high = sizes[first] if known else None
+    if not changes:
+        return Crossing(
+            status="emerges",
+            ahead=ahead,
+            size=sizes[first],
+            high=high,
+            between=(sizes[first - 1], sizes[first]),
+        )
+    behind = max(place for place, sign in enumerate(signs) if sign == -winner)
+    place = _last_change(logs)
+    assert place is not None  # the medians lie on different sides at `behind` and at `first`
+    return Crossing(
+        status="crosses",
+        ahead=ahead,
+        size=_interpolated(sizes, logs, place),
+        low=sizes[behind] if known else None,
+        high=high,
+        changes=changes,
+        between=(sizes[place], sizes[place + 1]),
+    )
+
+
+def _last_change(logs: Sequence[float]) -> int | None:
+    """The last place after which every value lies on the side of the last one."""
+    return max((place for place, log in enumerate(logs) if log * logs[-1] <= 0), default=None)
+
+
+def _interpolated(
+    sizes: Sequence[float], logs: Sequence[float], place: int | None
+) -> float | None:
+    """The size at which a line through two neighbours, in logarithms of size and ratio, passes zero."""
+    if place is None or place + 1 == len(sizes):
+        return None
+    share = logs[place] / (logs[place] - logs[place + 1])
+    return math.exp((1 - share) * math.log(sizes[place]) + share * math.log(sizes[place + 1]))
+
+
+def _later(row: Result, seconds: float) -> Result:
+    """The row with every time longer by `seconds`."""
+    names = ("median", "ci_low", "ci_high", "within_p5", "within_p95")
+    changes = {
+        name: value + seconds for name in names if (value := getattr(row, name)) is not None
+    }
+    return replace(row, **changes)
+
+
+def _moving_costs(run: Run, results: Sequence[Result]) -> dict[str, float | None]:
+    """Seconds that moving a case's inputs and outputs takes, by case id; None where it is not known."""
+    moved: dict[str, tuple[int, int]] = {
+        one.case_id: (one.input_bytes, one.output_bytes)
+        for one in run.measurements
+        if one.input_bytes is not None and one.output_bytes is not None
+    }
+    targets: Mapping[str, Json] = run.info.environment.get("targets", {})
+    costs: dict[str, float | None] = {}
+    for row in results:
+        rates = ((targets.get(row.target) or {}).get("ceilings") or {}).get("transfers") or {}
+        there, back = rates.get("h2d"), rates.get("d2h")
+        if row.physical_device == "cpu":
+            costs[row.case_id] = 0.0
+        elif there and back and row.case_id in moved:
+            to, fro = moved[row.case_id]
+            costs[row.case_id] = to / there + fro / back
+        else:
+            costs[row.case_id] = None
+    return costs
