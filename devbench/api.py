@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pandas
 
     from devbench.detection import Machine
+    from devbench.stats.crossover import Crossover
 
 
 class RunHandle:
@@ -41,6 +42,13 @@ class RunHandle:
         from devbench.stats.results import summarize
 
         return summarize(self.run)
+
+    @cached_property
+    def crossovers(self) -> list[Crossover]:
+        """Where one target overtakes another along a benchmark's size (`devbench.stats.crossover`)."""
+        from devbench.stats.crossover import find_crossovers
+
+        return find_crossovers(self.run, self.results)
 
     def table(self) -> pandas.DataFrame:
         """The results as a DataFrame, one row a case, units in ``attrs["units"]``."""
@@ -71,6 +79,7 @@ def run(
     quick: bool = False,
     rounds: int | None = None,
     time_budget: float | None = None,
+    crossover: bool = False,
     suite_paths: Sequence[str | Path] = (),
     label: str | None = None,
     store: str | None = None,
@@ -80,6 +89,7 @@ def run(
 
     select: suites, benchmarks or case patterns by name, or benchmarks declared right here (a class
     in a notebook cell works: its source travels to the workers). time_budget is in seconds.
+    crossover: measure further sizes where one target overtakes another.
     Raises the errors of `devbench.errors`, the exit codes of the command line being their
     `exit_code`.
     """
@@ -98,7 +108,9 @@ def run(
         suite_paths=tuple(Path(path) for path in suite_paths),
         extra_suites=tuple(_source(one) for one in declared if one.suite == ""),
         label=label,
-        settings=make_settings(quick=quick, rounds=rounds, time_budget=time_budget),
+        settings=make_settings(
+            quick=quick, rounds=rounds, time_budget=time_budget, crossover=crossover
+        ),
     )
     session = sessions.prepare(request)
     opened = Store.open(store)
@@ -109,9 +121,11 @@ def run(
         opened.close()
 
 
-def make_settings(*, quick: bool, rounds: int | None, time_budget: float | None) -> Settings:
+def make_settings(
+    *, quick: bool, rounds: int | None, time_budget: float | None, crossover: bool
+) -> Settings:
     """Settings from what was asked for, everything else by default."""
-    changes: dict[str, Any] = {"time_budget_s": time_budget}
+    changes: dict[str, Any] = {"time_budget_s": time_budget, "crossover": crossover}
     if rounds is not None:
         changes["rounds"] = rounds
     return Settings.for_quick(**changes) if quick else Settings(**changes)

@@ -43,4 +43,11 @@ class Done:
     left_s: float
 
 
-Event: TypeAlias = Starting | Probing | Doing | Done
+@dataclass(frozen=True, slots=True)
+class Bisecting:
+    """Cases were added between two sizes, to narrow a crossover."""
+
+    cases: tuple[Case, ...]
+
+
+Event: TypeAlias = Bisecting | Starting | Probing | Doing | Done

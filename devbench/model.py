@@ -232,6 +232,8 @@ class Measurement:
     build_s, timing_s, check_s: where the visit's time went besides `warmup_s` and `first_call_s`.
     telemetry: what GPU and host did while the samples were taken (`devbench.telemetry.Summary`).
     threads_used: CPU time over wall time of the process under a load that uses every thread.
+    input_bytes, output_bytes: what all inputs (weights too) and all outputs hold in the case's dtype;
+    outputs are counted where the result is checked.
     """
 
     case_id: str
@@ -259,6 +261,8 @@ class Measurement:
     rel_error: float | None = None
     tolerance: float | None = None
     numerics_detail: str | None = None
+    input_bytes: int | None = None
+    output_bytes: int | None = None
     peak_memory_bytes: int | None = None
     telemetry: Mapping[str, Json] = field(default_factory=dict)
     extra: Mapping[str, Json] = field(default_factory=dict)

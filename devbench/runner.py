@@ -33,6 +33,8 @@ START_TIMEOUT_S = 300.0
 class Sink(Protocol):
     """The part of the store that a run writes to."""
 
+    def add_cases(self, run_id: str, added: Sequence[Case]) -> None: ...
+
     def add_measurement(self, run_id: str, measurement: Measurement) -> None: ...
 
     def update_environment(self, run_id: str, environment: Mapping[str, Json]) -> None: ...
@@ -68,9 +70,10 @@ class Runner:
 
         Raises BudgetExhausted when the time budget ends before anything was measured at all.
         """
-        self._began = time.monotonic()
-        if self.settings.time_budget_s is not None:
-            self._deadline = self._began + self.settings.time_budget_s
+        if not self._began:
+            self._began = time.monotonic()
+            if self.settings.time_budget_s is not None:
+                self._deadline = self._began + self.settings.time_budget_s
         with tempfile.TemporaryDirectory(prefix="devbench-") as scratch:
             self._scratch = Path(scratch)
             self._references = References(
@@ -91,6 +94,11 @@ class Runner:
                 "give a larger --time-budget, or select fewer cases"
             )
         return complete
+
+    def extend(self, cases: Sequence[Case]) -> None:
+        """Add cases to the plan; `run` then measures them, within what is left of the time budget."""
+        self.sink.add_cases(self.run_id, cases)
+        self.cases = [*self.cases, *cases]
 
     def _targets(self) -> list[Target]:
         return list(dict.fromkeys(case.target for case in self.cases))
@@ -283,7 +291,7 @@ class Runner:
             return True
         self.tell(Probing(target))
         dtypes = {str(dict(case.params).get("dtype", "float32")) for case in self._own(target)}
-        worker.send("ceilings", dtypes=sorted(dtypes), seconds=self.settings.ceiling_s)
+        worker.send("ceilings", dtypes=sorted(dtypes), seconds=self._ceiling_s())
         alive = True
         try:
             answer = worker.receive(self.settings.case_timeout_s)
@@ -293,6 +301,14 @@ class Runner:
         facts["ceilings"], facts["ceilings_error"] = answer["found"], answer["error"]
         self.sink.update_environment(self.run_id, self.environment)
         return alive
+
+    def _ceiling_s(self) -> float:
+        """Time of a probe: as settled, or less, so that all of them (about 25) take a tenth of what
+        a time budget leaves."""
+        settled = self.settings.ceiling_s
+        if self._deadline is None:
+            return settled
+        return min(settled, max(0.0, self._deadline - time.monotonic()) / 10 / 25)
 
     def _own(self, target: Target) -> list[Case]:
         return [case for case in self.cases if case.target == target]

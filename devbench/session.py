@@ -13,6 +13,7 @@ import platformdirs
 
 import devbench
 from devbench import environment, registry
+from devbench.crossover import bisect, refuse_without_pairs
 from devbench.detection import (
     Machine,
     join,
@@ -92,6 +93,8 @@ def prepare(request: Request) -> Session:
         raise NothingMeasured(f"no framework can be used. {reasons}")
     targets = find_targets(devices, request.devices, tuple(adapters), request.threads)
     cases = make_cases(chosen, targets, overrides, quick)
+    if request.settings.crossover:
+        refuse_without_pairs(cases, catalog)
     facts = environment.gather(machine_to_json(machine))
     facts["targets"] = {str(target): _device_facts(target, machine) for target in _targets(cases)}
     used = {case.suite for case in cases}
@@ -216,7 +219,7 @@ def carry_out(
     )
     state: Literal["complete", "interrupted"] = "interrupted"
     try:
-        if runner.run():
+        if runner.run() and (not session.settings.crossover or bisect(runner, info)):
             state = "complete"
     finally:
         store.finish_run(info.id, state, utc_now())

@@ -16,7 +16,7 @@ class Settings:
     warmup_s, share_s: bound of the warm-up and time for samples of one visit. step_s: a step that
     is predicted to take longer is skipped. ceiling_s: time of one probe of a device's ceilings.
     case_timeout_s: a worker that is silent for so long inside a case is ended. time_budget_s: wall
-    time of the whole run.
+    time of the whole run. crossover: sizes are added where one target overtakes another.
     """
 
     rounds: int = 5
@@ -25,9 +25,10 @@ class Settings:
     warmup_s: float = 1.0
     share_s: float = 0.6
     step_s: float = 5.0
-    ceiling_s: float = 0.3
+    ceiling_s: float = 0.2
     case_timeout_s: float = 300.0
     time_budget_s: float | None = None
+    crossover: bool = False
 
     def __post_init__(self) -> None:
         if self.rounds < 1:

@@ -20,6 +20,7 @@ from devbench.errors import DevbenchError
 from devbench.frameworks.base import Framework
 from devbench.measure.cache import last_level_cache
 from devbench.measure.ceilings import CeilingMeter
+from devbench.measure.known import device_readings
 from devbench.measure.sampling import Limits, clock_tick
 from devbench.measure.visit import Bench, describe_error, visit, write_reference
 from devbench.model import Target, dtype
@@ -72,6 +73,8 @@ class Worker:
                     self._reference(message)
                 case "ceilings":
                     self._ceilings(message)
+                case "selftest":
+                    self._selftest(message)
 
     def _send(self, kind: str, **fields: Any) -> None:
         self._out.write(encode(kind, **fields))
@@ -152,6 +155,22 @@ class Worker:
             self._send("ceilings", error=describe_error(error), found=None)
             return
         self._send("ceilings", error=None, found=found.to_json())
+
+    def _selftest(self, message: Message) -> None:
+        framework = registry.frameworks()[message["framework"]]
+        try:
+            framework.start(None, message["threads"])
+            # One device of a kind: the others have the same timer.
+            first_of_kind: dict[str, str] = {}
+            for device in framework.describe().devices:
+                first_of_kind.setdefault(device.kind, device.address)
+            for address in first_of_kind.values():
+                readings = device_readings(framework, address, self._tick_s, message["rounds"])
+                self._send("readings", address=address, readings=readings)
+        except Exception as error:  # noqa: BLE001  # a framework that will not run is an answer
+            self._send("tested", error=describe_error(error))
+            return
+        self._send("tested", error=None)
 
     def _benchmark(self, message: Message) -> Benchmark:
         source = registry.Source.from_json(message["source"])

@@ -8,7 +8,7 @@ import sys
 import typer
 
 import devbench
-from devbench.cli import detect, list_, report, run, runs, show, transfer
+from devbench.cli import detect, list_, report, run, runs, selftest, show, transfer
 from devbench.errors import DevbenchError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command("run")(run.run)
 app.command("runs")(runs.runs)
 app.command("show")(show.show)
 app.command("report")(report.report)
+app.command("selftest")(selftest.selftest)
 app.command("export")(transfer.export)
 app.command("import")(transfer.import_)
 

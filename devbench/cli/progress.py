@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from devbench.cli.common import console, note
-from devbench.events import Doing, Done, Event, Probing, Starting
+from devbench.events import Bisecting, Doing, Done, Event, Probing, Starting
 
 if TYPE_CHECKING:
     from devbench.session import Session
@@ -61,6 +61,9 @@ class Progress:
     def tell(self, event: Event) -> None:
         """Show one event of the run."""
         match event:
+            case Bisecting():
+                sizes = dict.fromkeys(case.id.rpartition("@")[0] for case in event.cases)
+                note(f"crossover: measuring {', '.join(sizes)}")
             case Starting():
                 self._show(f"round {event.round + 1}: starting {event.target}")
             case Probing():

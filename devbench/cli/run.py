@@ -56,6 +56,10 @@ def run(
         float | None,
         typer.Option("--time-budget", metavar="SECONDS", help="Wall time of the whole run."),
     ] = None,
+    crossover: Annotated[
+        bool,
+        typer.Option("--crossover", help="Add sizes where one device overtakes another."),
+    ] = False,
     suite_path: Annotated[
         list[Path] | None,
         typer.Option("--suite-path", metavar="FILE", help="A suite file of your own."),
@@ -84,7 +88,10 @@ def run(
     from devbench.store import Store
     from devbench.store.files import reserve
 
-    given = [select, device, framework, threads, param, quick, rounds, time_budget, label]
+    given = [
+        *(select, device, framework, threads, param),
+        *(quick, rounds, time_budget, crossover, label),
+    ]
     if resume is not None and any(given):
         raise UsageError(
             "--resume goes on with the settings the run was begun with; give it without a selection or "
@@ -98,7 +105,9 @@ def run(
         params=tuple(param or ()),
         suite_paths=tuple(suite_path or ()),
         label=label,
-        settings=make_settings(quick=quick, rounds=rounds, time_budget=time_budget),
+        settings=make_settings(
+            quick=quick, rounds=rounds, time_budget=time_budget, crossover=crossover
+        ),
     )
     # The report's place and the store are tried first: minutes of measuring must not end in a refusal.
     with ExitStack() as stack:

@@ -18,8 +18,6 @@ from devbench.model import DType, Json
 
 #: Sizes of the square products that are tried, ascending.
 GEMM_SIZES: Final = (256, 512, 1024, 2048, 4096, 8192, 16384)
-#: A larger product is not tried once a single one takes this long.
-LONGEST_GEMM_S: Final = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +106,9 @@ class CeilingMeter:
             rate = 2 * n**3 / min(times)
             if best is None or rate > best[0]:
                 best = rate, n, times
-            if min(times) > LONGEST_GEMM_S / 8:  # the next one takes eight times as long
+            if 8 * min(times) > max(
+                4 * self._seconds, 0.02
+            ):  # twice the size, eight times the work
                 break
         assert best is not None
         burst, n, times = best
@@ -127,16 +127,18 @@ class CeilingMeter:
         return operations / statistics.fmean(seconds for at, seconds in taken if at >= long / 2)
 
     def _times(self, step: Probe) -> list[float]:
-        """Seconds of one step, sampled for the probe's share of time after as long a warm-up."""
+        """Seconds of one step, sampled for the probe's share of time after a third of that."""
         step()
         self._framework.synchronize(self._address)
         block = self._block(step)
+        self._sample(step, block, self._seconds / 3, at_least=1)
+        return self._sample(step, block, self._seconds, at_least=3)
+
+    def _sample(self, step: Probe, block: int, seconds: float, at_least: int) -> list[float]:
         samples: list[float] = []
-        for share in (self._seconds / 3, self._seconds):
-            samples = []
-            start = time.perf_counter()
-            while time.perf_counter() - start < share or len(samples) < 3:
-                samples += self._timer(step, block)
+        start = time.perf_counter()
+        while time.perf_counter() - start < seconds or len(samples) < at_least:
+            samples += self._timer(step, block)
         return samples
 
     def _block(self, step: Probe) -> int:

@@ -98,6 +98,14 @@ def rounded(array: np.ndarray, target: DType) -> np.ndarray:
     return single
 
 
+def held_bytes(tree: Any, dtype: DType) -> int:
+    """What the arrays of a tree hold on a device, where floats are of the case's dtype."""
+    return sum(
+        leaf.size * (dtype.itemsize if leaf.dtype.kind == "f" else leaf.dtype.itemsize)
+        for _, leaf in leaves(tree)
+    )
+
+
 def as_reference(tree: Any) -> Any:
     """The same inputs as a reference wants them: floats at float64."""
     return tree_map(

@@ -17,7 +17,7 @@ from devbench.errors import DeclarationError, Unsupported
 from devbench.frameworks.base import Framework
 from devbench.measure import memory, numerics, sampling
 from devbench.measure.cache import last_level_cache
-from devbench.measure.inputs import as_reference, case_dtype, draw
+from devbench.measure.inputs import as_reference, case_dtype, draw, held_bytes
 from devbench.measure.tree import leaves, tree_map
 from devbench.model import DType, ParamValue
 
@@ -144,9 +144,10 @@ def _time(
     resident = memory.reset_peak()
     framework.reset_peak_memory(address)
     start = time.perf_counter()
-    with bench.build() as (step, _):
+    with bench.build() as (step, host):
         framework.synchronize(address)
         facts: dict[str, Any] = {"build_s": time.perf_counter() - start}
+        facts["input_bytes"] = held_bytes(host, case_dtype(bench.params))
         if step.reset is not None:
             step.reset()
         start = time.perf_counter()
@@ -218,6 +219,7 @@ def _check(bench: Bench, expected_file: Path) -> dict[str, Any]:
         "rel_error": verdict.rel_error,
         "tolerance": verdict.tolerance,
         "numerics_detail": verdict.detail,
+        "output_bytes": held_bytes(observed, dtype),
     }
 
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from devbench.model import Json, ParamValue, Result, Run
+from devbench.model import Json, ParamValue, Result, Run, format_params
 from devbench.stats.ratio import Ratio, ratio, timed
 
 #: What moving the data costs: nothing where both compute in the host's memory (``shared``), a time that
@@ -30,15 +30,14 @@ _SIGN: Final[Mapping[str, int]] = {"faster": 1, "no difference": 0, "slower": -1
 class Crossing:
     """What becomes of a comparison along the size.
 
-    status: ``crosses``: one is ahead at small sizes, the other at large ones; ``emerges``: ahead at
-    large sizes, and below nobody is beyond the noise; ``always`` and ``never``: the subject is, or is
-    not, ahead at every size; ``undecided``: at the largest size nobody is ahead beyond the noise.
-    ahead: the target that is ahead at the largest size; None when that is undecided.
-    size: the size from which it is ahead; None where the medians do not change sides.
-    low, high: a 95 % interval of the size, either end None where it is open; both None with a single
-    round. Of ``emerges``, high is the first size at which the advantage is certain.
-    changes: how often the one that is ahead changes beyond the noise; of several, the last is told.
-    between: the neighbouring sizes between which a further one would tell more; None where none would.
+    Ahead means faster beyond the noise. status: ``crosses``: one is ahead at smaller sizes, the other
+    from a size on; ``emerges``: one is ahead from a size on and at no size behind; ``always``: the
+    subject is ahead at every size; ``never``: the base is; ``undecided``: nobody is ahead at the largest.
+    ahead: the target that is ahead at the largest size.
+    size: the size from which on it is; for ``undecided`` where the medians last change sides, if at all.
+    low, high: a 95 % interval of the size; an end is None where it is open, both with a single round.
+    changes: how often the one that is ahead changes along the sizes; of several, the last is told.
+    between: neighbouring sizes between which a further one would tell more; None where none would.
     """
 
     status: Outcome
@@ -79,24 +78,31 @@ def find_crossovers(run: Run, results: Sequence[Result]) -> list[Crossover]:
     Targets are comparable within a framework: two different devices, or two thread counts of the CPU.
     The base is the CPU, or the one with fewer threads. Rows that are invalid take no part.
     """
-    declared = run.info.settings.get("benchmarks", {})
     costs = _moving_costs(run, results)
-    series: dict[tuple[object, ...], dict[str, dict[float, Result]]] = {}
-    for row in results:
-        axis = declared.get(row.benchmark, {}).get("size")
-        if axis in row.params and timed(row):
-            fixed = tuple(item for item in row.params.items() if item[0] != axis)
-            sides = series.setdefault((row.suite, row.benchmark, axis, fixed, row.framework), {})
+    series: dict[tuple[str, ...], dict[str, dict[float, Result]]] = {}
+    for row in filter(timed, results):
+        axis = _size_axis(run, row)
+        if axis is not None:
+            fixed = format_params({name: row.params[name] for name in row.params if name != axis})
+            sides = series.setdefault((row.suite, row.benchmark, row.framework, axis, fixed), {})
             sides.setdefault(row.target, {})[float(row.params[axis])] = row
     found = []
-    for sides in series.values():
+    for (_, _, _, axis, _), sides in series.items():
         for one, other in itertools.combinations(sides.values(), 2):
             base, subject = sorted((one, other), key=_weight)
-            shared = sorted(base.keys() & subject.keys())
-            if len(shared) > 1 and comparable(base[shared[0]], subject[shared[0]]):
-                axis = declared[base[shared[0]].benchmark]["size"]
-                found.append(_crossover(axis, [(base[n], subject[n]) for n in shared], costs))
+            pairs = [(base[size], subject[size]) for size in sorted(base.keys() & subject.keys())]
+            if len(pairs) > 1 and comparable(*pairs[0]):
+                found.append(_crossover(axis, pairs, costs))
     return found
+
+
+def _size_axis(run: Run, row: Result) -> str | None:
+    """The size axis that the run recorded of the row's benchmark, where the row has a size on it."""
+    declared = run.info.settings.get("benchmarks")
+    recorded = declared.get(row.benchmark) if isinstance(declared, Mapping) else None
+    axis = recorded.get("size") if isinstance(recorded, Mapping) else None
+    size = row.params.get(axis) if isinstance(axis, str) else None
+    return axis if isinstance(size, int | float) and size > 0 else None
 
 
 def comparable(one: Result, other: Result) -> bool:
@@ -153,7 +159,11 @@ def locate(ratios: Sequence[Ratio], axis: str) -> Crossing:
     against one base."""
     sizes = [float(item.subject.params[axis]) for item in ratios]
     logs = [math.log(item.value) for item in ratios]
-    signs = [_SIGN[item.verdict] for item in ratios]
+    # Of rounds that are very skewed the median may lie on the other side of their interval's mean.
+    signs = [
+        sign if (sign := _SIGN[item.verdict]) * log > 0 else 0
+        for item, log in zip(ratios, logs, strict=True)
+    ]
     known = all(item.has_interval for item in ratios)
     certain = [sign for sign in signs if sign]
     changes = sum(one != other for one, other in itertools.pairwise(certain))
@@ -199,9 +209,7 @@ def _last_change(logs: Sequence[float]) -> int | None:
     return max((place for place, log in enumerate(logs) if log * logs[-1] <= 0), default=None)
 
 
-def _interpolated(
-    sizes: Sequence[float], logs: Sequence[float], place: int | None
-) -> float | None:
+def _interpolated(sizes: Sequence[float], logs: Sequence[float], place: int | None) -> float | None:
     """The size at which a line through two neighbours, in logarithms of size and ratio, passes zero."""
     if place is None or place + 1 == len(sizes):
         return None
@@ -212,9 +220,7 @@ def _interpolated(
 def _later(row: Result, seconds: float) -> Result:
     """The row with every time longer by `seconds`."""
     names = ("median", "ci_low", "ci_high", "within_p5", "within_p95")
-    changes = {
-        name: value + seconds for name in names if (value := getattr(row, name)) is not None
-    }
+    changes = {name: value + seconds for name in names if (value := getattr(row, name)) is not None}
     return replace(row, **changes)
 
 
@@ -225,7 +231,7 @@ def _moving_costs(run: Run, results: Sequence[Result]) -> dict[str, float | None
         for one in run.measurements
         if one.input_bytes is not None and one.output_bytes is not None
     }
-    targets: Mapping[str, Json] = run.info.environment.get("targets", {})
+    targets: Mapping[str, Json] = run.info.environment.get("targets") or {}
     costs: dict[str, float | None] = {}
     for row in results:
         rates = ((targets.get(row.target) or {}).get("ceilings") or {}).get("transfers") or {}

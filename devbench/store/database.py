@@ -81,6 +81,23 @@ class Store:
                 raise StoreError(f"{self.name} holds a run {info.id!r} already")
             _insert_run(connection, info, cases)
 
+    def add_cases(self, run_id: str, added: Sequence[Case]) -> None:
+        """Extend the run's plan. Raises StoreError if it holds one of the cases already."""
+        with self._writing() as connection:
+            run_key = _key(connection, run_id)
+            if run_key is None:
+                raise StoreError(f"{self.name} holds no run {run_id!r}")
+            count = connection.scalar(
+                sa.select(sa.func.count()).select_from(cases).where(cases.c.run_key == run_key)
+            )
+            try:
+                _insert_cases(connection, run_key, added, int(count or 0))
+            except IntegrityError:
+                raise StoreError(
+                    f"one of {', '.join(case.id for case in added)} is in run {run_id!r} already; does "
+                    "another program resume the same run?"
+                ) from None
+
     def add_measurement(self, run_id: str, measurement: Measurement) -> None:
         """Add what one round found of a case of the run's plan.
 
@@ -252,6 +269,17 @@ def _insert_run(
     inserted = connection.execute(sa.insert(runs).values(records.to_json(info)))
     assert inserted.inserted_primary_key is not None
     run_key = inserted.inserted_primary_key[0]
+    _insert_cases(connection, run_key, planned, 0)
+    keys = connection.execute(
+        sa.select(cases.c.case_id, cases.c.key).where(cases.c.run_key == run_key)
+    )
+    return {row.case_id: row.key for row in keys}
+
+
+def _insert_cases(
+    connection: sa.Connection, run_key: int, planned: Sequence[Case], first: int
+) -> None:
+    """Add cases to a run's plan, `first` being the position of the first of them."""
     if planned:
         connection.execute(
             sa.insert(cases),
@@ -263,13 +291,9 @@ def _insert_run(
                     "work": {},
                     **records.to_json(case),
                 }
-                for position, case in enumerate(planned)
+                for position, case in enumerate(planned, first)
             ],
         )
-    keys = connection.execute(
-        sa.select(cases.c.case_id, cases.c.key).where(cases.c.run_key == run_key)
-    )
-    return {row.case_id: row.key for row in keys}
 
 
 def _insert_whole(connection: sa.Connection, run: Run) -> None:

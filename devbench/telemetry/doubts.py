@@ -6,21 +6,24 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from devbench.detection.nvml import CLOCK_EVENTS
-from devbench.model import Json
+from devbench.model import QUALITY_REASONS, Json
 from devbench.telemetry.processes import TICK_S
 from devbench.telemetry.records import GpuSummary, HostSummary, Summary
 
-#: Word → what it says, for the list of quality reasons.
+#: The words that telemetry may say, with what they mean.
 DOUBTS: Final[Mapping[str, str]] = {
-    "throttled": "the GPU was slowed down by heat, by its power brake or by its hardware",
-    "power-capped": "the GPU held its clock down to stay inside its power limit",
-    "clock-dropped": "the GPU's clock moved by more than 10 % while timing",
-    "co-tenant": "other processes were on the GPU",
-    "noisy-neighbour": "other processes took CPU that the worker's threads needed",
-    "steal": "the hypervisor gave more than 2 % of the CPU to another machine",
-    "cgroup-throttled": "the CPU quota stopped the worker for more than 1 % of the time",
-    "swapping": "the machine swapped more than 1 MiB while timing",
-    "memory-pressure": "tasks waited for memory for more than 1 % of the time",
+    word: QUALITY_REASONS[word]
+    for word in (
+        "throttled",
+        "power-capped",
+        "clock-dropped",
+        "co-tenant",
+        "noisy-neighbour",
+        "steal",
+        "cgroup-throttled",
+        "swapping",
+        "memory-pressure",
+    )
 }
 
 #: Bits that mean trouble. Not among them: idle, application and display clocks and sync boost, which

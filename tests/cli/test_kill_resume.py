@@ -24,7 +24,7 @@ RUN = (
     "--param",
     "dtype=float32",
 )
-ROUNDS, CASES = 4, 4
+ROUNDS, CASES = 12, 4
 
 
 def stored(path: Path) -> dict[tuple[str, int], str]:

@@ -185,7 +185,7 @@ def test_a_dry_run_lists_the_cases_and_stores_nothing(devbench_cli: DevBench) ->
 def test_a_spent_time_budget_keeps_what_was_measured_and_can_be_resumed(
     devbench_cli: DevBench,
 ) -> None:
-    done = devbench_cli("run", "sum", *FAKE, "--rounds", "8", "--time-budget", "3", "--json")
+    done = devbench_cli("run", "sum", *FAKE, "--rounds", "40", "--time-budget", "6", "--json")
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert answer["run"]["state"] == "interrupted"

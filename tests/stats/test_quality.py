@@ -7,6 +7,7 @@ import pytest
 
 from devbench.model import QUALITY_REASONS, Measurement
 from devbench.stats.quality import judge
+from devbench.telemetry import DOUBTS
 
 
 def visit(**changes: Any) -> Measurement:
@@ -72,13 +73,38 @@ DOUBTFUL: dict[str, tuple[list[Measurement], str]] = {
 }
 
 
+#: The reasons that the rounds themselves give; the others come from telemetry and the ceilings.
+OWN = set(QUALITY_REASONS) - set(DOUBTS) - {"beats-ceiling"}
+
+
 def test_calm_rounds_are_valid() -> None:
     assert judge(CALM) == ("valid", ())
     assert judge(CALM[:1]) == ("valid", ())
 
 
 def test_every_reason_of_the_closed_list_has_an_example_here() -> None:
-    assert set(DOUBTFUL) == set(QUALITY_REASONS)
+    assert set(DOUBTFUL) == OWN
+
+
+def test_what_telemetry_says_is_told_with_the_number_of_rounds() -> None:
+    busy = {
+        "seconds": 0.5,
+        "samples": 5,
+        "host": {"cpus": 2, "cores": 2, "others_busy": 1.0},
+        "gpus": [],
+    }
+    rounds = [visit(telemetry=busy), visit(), visit(telemetry=busy)]
+    assert judge(rounds) == (
+        "suspect",
+        (
+            "noisy-neighbour: others kept 1.00 CPUs busy beside 2 threads on 2 cores, in 2 of 3 rounds",
+        ),
+    )
+
+
+def test_a_rate_above_the_measured_ceiling_is_doubted() -> None:
+    assert judge(CALM, 1.05) == ("valid", ())
+    assert judge(CALM, 1.3) == ("suspect", ("beats-ceiling: 1.30 of the measured ceiling",))
 
 
 @pytest.mark.parametrize("word", DOUBTFUL)
@@ -104,7 +130,7 @@ def test_reasons_are_collected_and_the_worst_decides() -> None:
     quality, reasons = judge(rounds)
     assert quality == "invalid"
     words = [reason.split(":")[0] for reason in reasons]
-    assert set(words) == set(QUALITY_REASONS)
+    assert set(words) == OWN
     assert len(words) == len(set(words))
 
 
