@@ -42,7 +42,7 @@ REASONS: Final[Mapping[str, str]] = {
 QUALITY_REASONS: Final[Mapping[str, str]] = {
     "numerics-mismatch": "the result differs from the reference by more than the tolerance",
     "not-steady": "the samples still trended when the warm-up reached its bound",
-    "wide-interval": "the interval of the median is wider than 10 % of it",
+    "wide-interval": "the interval of the median is wider than ±10 % of it",
     "rounds-disagree": "the round medians spread by more than 10 %",
     "few-samples": "a round has fewer than 5 samples",
     "below-resolution": "a sample is shorter than 500 ticks of the clock",

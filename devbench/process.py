@@ -58,8 +58,9 @@ class WorkerProcess:
 
     def _read(self) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._answers.put(line)
+        with self._process.stdout as lines:
+            for line in lines:
+                self._answers.put(line)
         self._answers.put(None)
 
     def send(self, kind: str, **fields: Any) -> None:

@@ -7,7 +7,7 @@ start          target, threads                                               rea
 measure        source, benchmark, params, round, seed, limits, reference     doing …, measured
 ceilings       dtypes, seconds (of a probe)                                  ceilings
 reference      source, benchmark, params, seed, path                         referenced
-selftest       framework, threads, rounds                                    readings …, tested
+selftest       framework, threads, seconds (of a repetition)                 readings …, tested
 (end of file)                                                                exits
 =============  ============================================================  ==================
 

@@ -264,14 +264,17 @@ class Runner:
     @contextmanager
     def _worker(self, target: Target, round_: int) -> Iterator[WorkerProcess]:
         self.tell(Starting(target, round_))
-        threads = target.threads or self.threads
-        environment = frameworks()[target.framework].environment(target, threads)
-        worker = WorkerProcess(environment, self.log)
-        worker.send("start", target=target.to_json(), threads=threads)
+        worker = WorkerProcess(self._worker_variables(target), self.log)
+        worker.send("start", target=target.to_json(), threads=target.threads or self.threads)
         try:
             yield worker
         finally:
             worker.close()
+
+    def _worker_variables(self, target: Target) -> dict[str, str]:
+        """Environment variables that the worker of a target gets: threads, wait policy, visibility."""
+        threads = target.threads or self.threads
+        return frameworks()[target.framework].environment(target, threads)
 
     def _await_ready(self, worker: WorkerProcess, target: Target) -> None:
         try:
@@ -353,6 +356,7 @@ class Runner:
             "file": ready["file"],
             "build": ready["build"],
             "settings": ready["settings"],
+            "variables": self._worker_variables(target),
             "threads": target.threads or self.threads,
             "threads_used": ready["threads_used"],
             "import_s": ready["import_s"],

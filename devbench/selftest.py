@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
@@ -37,26 +38,41 @@ RELATIVE: Final = 0.02
 ABSOLUTE_S: Final = 1e-6
 #: A clock must show steps as short as this.
 TICK_S: Final = 1e-6
+#: How twice the work may read; two products may share what waking the threads costs.
+DOUBLE: Final = (1.94, 2.06)
+PRODUCTS: Final = (1.9, 2.1)
 SPINS_S: Final = (20e-6, 200e-6, 2e-3, 20e-3)
-#: About as long as the steps of work whose ratios are judged.
-WORK_S: Final = 1e-3
+#: About as long as the steps of work whose ratios are judged: short, so that most of them run
+#: between two disturbances.
+WORK_S: Final = 200e-6
 COLD_S: Final = 20e-3
 WORKER_TIMEOUT_S: Final = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One thing that a ruler must do. value, intervals, tolerance: of the figure that was judged,
-    with an interval a repetition; None and empty for what is seen once and has no noise."""
+    """One thing that a ruler must do. claim: what holds if it does it.
+
+    value, intervals, tolerance: of the figure that was judged, with an interval a repetition; None
+    and empty for what is seen or not seen and has no figure.
+    """
 
     where: str
     name: str
+    claim: str
     verdict: Verdict
     figure: str
-    meaning: str
     value: float | None = None
     intervals: tuple[Interval, ...] = ()
     tolerance: tuple[float | None, float | None] | None = None
+
+    @property
+    def meaning(self) -> str:
+        if self.verdict == "holds":
+            return self.claim
+        if self.verdict == "broken":
+            return f"it is not so that {self.claim}; do not believe times from here"
+        return f"too noisy just now to tell whether {self.claim}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,21 +103,21 @@ class Report:
         return {
             "schema": "devbench.selftest/1",
             "broken": self.broken,
-            "checks": [asdict(check) for check in self.checks],
+            "checks": [{**asdict(check), "meaning": check.meaning} for check in self.checks],
             "error_bar": asdict(self.error_bar),
         }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effort:
-    """rounds: interleaved readings a repetition. processes: fresh ones for the error bar."""
+    """seconds: of a repetition of a check. processes: fresh ones for the error bar."""
 
-    rounds: int
+    seconds: float
     processes: int
 
 
-SHORT: Final = Effort(rounds=41, processes=8)
-THOROUGH: Final = Effort(rounds=401, processes=32)
+SHORT: Final = Effort(seconds=0.2, processes=8)
+THOROUGH: Final = Effort(seconds=2.0, processes=32)
 
 
 # ---- judging
@@ -147,21 +163,13 @@ def judged(
     return Check(
         where=where,
         name=name,
+        claim=claim,
         verdict=verdict,
-        figure=f"{show(value)} ({show(low)} – {show(high)})",
-        meaning=_meaning(verdict, claim),
+        figure=f"{show(value)} ({show(low)}–{show(high)})",
         value=value,
         intervals=intervals,
         tolerance=(tolerance[0], tolerance[1] if math.isfinite(tolerance[1]) else None),
     )
-
-
-def _meaning(verdict: Verdict, claim: str) -> str:
-    if verdict == "holds":
-        return claim
-    if verdict == "broken":
-        return f"not so: {claim}; do not believe times from this machine"
-    return f"too noisy just now to tell whether {claim}"
 
 
 def allowed(seconds: float) -> Interval:
@@ -178,24 +186,26 @@ class Host:
     """The checks of the CPU's timer.
 
     timer reads `clock` (nanoseconds); `truth` is the clock that it is held against, and `work` does
-    so many units of the same work. Tests give lying ones.
+    so many units of the same work. seconds: of a repetition.
     """
 
     timer: Timer
     clock: Clock
     truth: Clock
     work: Callable[[int], Any]
-    rounds: int
+    seconds: float
 
     def checks(self) -> Iterator[Sequence[Check]]:
-        yield [self.tick()]
+        tick = self.tick()
+        yield [tick]
         yield [self.empty()]
         yield [self.spin(seconds) for seconds in SPINS_S]
         yield [self.blocks()]
         yield [self.twice()]
         yield self.order()
-        yield [self.cold()]
         yield [self.trend()]
+        if tick.verdict == "holds":  # blocks long enough for a coarse clock would take minutes
+            yield [self.cold()]
 
     def units(self) -> int:
         """Of work that take about WORK_S; a multiple of 20, so that 5 % of it can be added."""
@@ -210,27 +220,25 @@ class Host:
         readings = [self.clock() for _ in range(10_000)]
         backwards = any(later < earlier for earlier, later in pairwise(readings))
         verdict: Verdict = "broken" if backwards or tick_s > TICK_S else "holds"
-        claim = f"the clock never goes back and shows steps of {_time(TICK_S)}"
         return Check(
             where="host",
             name="clock tick",
+            claim=f"the clock never goes back, and shows steps of {_time(TICK_S)}",
             verdict=verdict,
             figure="goes backwards" if backwards else _time(tick_s),
-            meaning=_meaning(verdict, claim),
             value=tick_s,
             tolerance=(0.0, TICK_S),
         )
 
     def empty(self) -> Check:
         repetitions = [
-            [statistics.fmean(self.timer(_nothing, 1)) for _ in range(20 * self.rounds)]
-            for _ in range(2)
+            [statistics.fmean(self.timer(_nothing, 1)) for _ in range(1000)] for _ in range(2)
         ]
         claim = f"timing a step adds less than {_time(ABSOLUTE_S)}"
         return judged("host", "empty step", repetitions, (0.0, ABSOLUTE_S), claim, _time)
 
     def spin(self, seconds: float) -> Check:
-        rounds = max(9, min(self.rounds, round(self.rounds * 2e-3 / seconds)))
+        rounds = known.rounds_in(self.seconds, seconds)
         spin = Spin(seconds, self.truth)
         repetitions = [
             [known.read_against_itself(self.timer, spin, 1) for _ in range(rounds)]
@@ -242,31 +250,32 @@ class Host:
     def blocks(self) -> Check:
         spin = Spin(100e-6, self.truth)
         readings = [
-            lambda block=block: known.read_against_itself(self.timer, spin, block)
-            for block in (64, 1)
+            lambda: known.read_against_itself(self.timer, spin, 64),
+            lambda: known.read_against_itself(self.timer, spin, 1),
         ]
-        rounds = max(9, self.rounds // 2)
+        rounds = known.rounds_in(self.seconds, 65 * 100e-6)
         claim = "the length of a block of steps does not change the reading"
         repetitions = known.two_repetitions(readings, rounds)
         return judged("host", "block of 64 to 1", repetitions, allowed(100e-6), claim)
 
     def twice(self) -> Check:
         units = self.units()
-        repetitions = known.two_repetitions(
-            [self._reading(2 * units), self._reading(units)], self.rounds
-        )
+        readings = [self._reading(2 * units), self._reading(units)]
+        rounds = known.rounds_in(self.seconds, 3 * WORK_S)
+        repetitions = known.two_repetitions(readings, rounds)
         claim = "twice the work reads twice as long"
-        return judged("host", "twice the work", repetitions, (1.94, 2.06), claim)
+        return judged("host", "twice the work", repetitions, DOUBLE, claim)
 
     def order(self) -> Sequence[Check]:
         units = self.units()
         steps = [self._reading(units * percent // 100) for percent in (100, 105, 125)]
-        taken = [list(known.interleave(steps, self.rounds)) for _ in range(2)]
+        rounds = known.rounds_in(self.seconds, 3.3 * WORK_S)
+        taken = [list(known.interleave(steps, rounds)) for _ in range(2)]
         return [
             judged(
                 "host",
                 f"{more} more work",
-                [[known.ratio(times[slow], times[fast]) for times in rounds] for rounds in taken],
+                [[known.ratio(times[slow], times[fast]) for times in each] for each in taken],
                 (1.0, math.inf),
                 f"{more} more work reads longer",
             )
@@ -290,9 +299,9 @@ class Host:
         return Check(
             where="host",
             name="cold first call",
+            claim="a slow first call stays out of the statistics",
             verdict=verdict,
             figure=f"{_time(found.median)}; first call {_time(found.first_call_s)}",
-            meaning=_meaning(verdict, "a slow first call stays out of the statistics"),
         )
 
     def _cold_step(self, calls: list[float]) -> Callable[[], None]:
@@ -309,9 +318,8 @@ class Host:
         verdicts: list[Verdict] = []
         for _ in range(2):
             lasted: list[float] = []
-            step = self._growing_step(lasted)
             warm = sampling.warm_up(
-                lambda step=step: self.timer(step, 1),
+                partial(self.timer, self._growing_step(lasted), 1),
                 sampling.Limits(warmup_s=0.12, share_s=0.0),
                 now=lambda: self.truth() * 1e-9,
             )
@@ -325,9 +333,9 @@ class Host:
         return Check(
             where="host",
             name="trending step",
+            claim="a step that gets slower is called not steady",
             verdict=verdict,
             figure=f"{'steady' if warm.steady else 'not steady'}{trend}",
-            meaning=_meaning(verdict, "a step that gets slower is called not steady"),
         )
 
     def _growing_step(self, lasted: list[float]) -> Callable[[], None]:
@@ -344,11 +352,6 @@ class Host:
     def _reading(self, units: int) -> Callable[[], float]:
         return lambda: statistics.fmean(self.timer(lambda: self.work(units), 1))
 
-    def _ratios(self, readings: Sequence[Callable[[], float]], rounds: int) -> list[list[float]]:
-        return [
-            [known.ratio(*pair) for pair in known.interleave(readings, rounds)] for _ in range(2)
-        ]
-
 
 def _nothing() -> None:
     return None
@@ -362,14 +365,14 @@ def _of_both(verdicts: Sequence[Verdict]) -> Verdict:
 # ---- the frameworks' own timers
 
 
-def framework_checks(name: str, framework: Framework, rounds: int) -> list[Check]:
+def framework_checks(name: str, framework: Framework, seconds: float) -> list[Check]:
     """The checks of one framework's timers, one device of a kind, in a worker of its own."""
     threads = usable_threads()
     checks: list[Check] = []
     with tempfile.TemporaryDirectory(prefix="devbench-") as folder:
         worker = WorkerProcess(framework.environment(None, threads), Path(folder) / "worker.log")
         try:
-            worker.send("selftest", framework=name, threads=threads, rounds=rounds)
+            worker.send("selftest", framework=name, threads=threads, seconds=seconds)
             while (answer := worker.receive(WORKER_TIMEOUT_S))["type"] == "readings":
                 where = f"{name}:{answer['address']}"
                 checks += [_device_check(where, reading) for reading in answer["readings"]]
@@ -383,9 +386,9 @@ def framework_checks(name: str, framework: Framework, rounds: int) -> list[Check
             Check(
                 where=name,
                 name="worker",
+                claim=f"{name} runs in a worker ({error})",
                 verdict="cannot tell",
                 figure="–",
-                meaning=f"not tested: {error}",
             )
         )
     return checks
@@ -395,7 +398,7 @@ def _device_check(where: str, reading: Mapping[str, Any]) -> Check:
     repetitions, step_s = reading["repetitions"], reading["step_s"]
     if reading["check"] == "twice":
         claim = f"two products read twice as long as one ({_time(step_s)})"
-        return judged(where, "two products", repetitions, (1.94, 2.06), claim)
+        return judged(where, "two products", repetitions, PRODUCTS, claim)
     claim = f"device events and the CPU clock agree on steps of {_time(step_s)}"
     return judged(where, "events to clock", repetitions, allowed(step_s), claim)
 
@@ -440,7 +443,7 @@ def run(effort: Effort = SHORT, tell: Callable[[str], None] = lambda what: None)
         clock=time.perf_counter_ns,
         truth=known.independent_clock(),
         work=known.work,
-        rounds=effort.rounds,
+        seconds=effort.seconds,
     )
     units = host.units()
     checks: list[Check] = []
@@ -454,122 +457,7 @@ def run(effort: Effort = SHORT, tell: Callable[[str], None] = lambda what: None)
     for name, framework in registry.frameworks().items():
         if registry.is_installed(framework):
             tell(f"importing {name} in a worker and timing products in it")
-            checks += framework_checks(name, framework, effort.rounds)
-    return Report(tuple(checks), error_bar(medians, Settings().rounds))
-
-
-def _time(seconds: float) -> str:
-    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
-        if abs(seconds) >= scale:
-            return f"{seconds / scale:.3g} {unit}"
-    return f"{seconds / 1e-9:.3g} ns"
-
-
-def _nothing() -> None:
-    return None
-
-
-def _of_both(verdicts: Sequence[Verdict]) -> Verdict:
-    first, *others = set(verdicts)
-    return "cannot tell" if others else first
-
-
-# ---- the frameworks' own timers
-
-
-def framework_checks(name: str, framework: Framework, rounds: int) -> list[Check]:
-    """The checks of one framework's timers, one device of a kind, in a worker of its own."""
-    threads = usable_threads()
-    checks: list[Check] = []
-    with tempfile.TemporaryDirectory(prefix="devbench-") as folder:
-        worker = WorkerProcess(framework.environment(None, threads), Path(folder) / "worker.log")
-        try:
-            worker.send("selftest", framework=name, threads=threads, rounds=rounds)
-            while (answer := worker.receive(WORKER_TIMEOUT_S))["type"] == "readings":
-                where = f"{name}:{answer['address']}"
-                checks += [_device_check(where, reading) for reading in answer["readings"]]
-            error = answer["error"]
-        except (WorkerGone, WorkerTimeout) as gone:
-            error = str(gone)
-        finally:
-            worker.kill()
-    if error is not None:
-        checks.append(
-            Check(
-                where=name,
-                name="worker",
-                verdict="cannot tell",
-                figure="–",
-                meaning=f"not tested: {error}",
-            )
-        )
-    return checks
-
-
-def _device_check(where: str, reading: Mapping[str, Any]) -> Check:
-    repetitions, step_s = reading["repetitions"], reading["step_s"]
-    if reading["check"] == "twice":
-        claim = f"two products read twice as long as one ({_time(step_s)})"
-        return judged(where, "two products", repetitions, (1.94, 2.06), claim)
-    claim = f"device events and the CPU clock agree on steps of {_time(step_s)}"
-    return judged(where, "events to clock", repetitions, allowed(step_s), claim)
-
-
-# ---- the error bar
-
-
-def fresh_median(units: int) -> float:
-    """Seconds of the same work in a process of its own."""
-    words = [sys.executable, "-P", "-m", known.__name__, str(units)]
-    return float(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
-
-
-def error_bar(medians: Sequence[float], rounds: int) -> ErrorBar:
-    """What medians of fresh processes say of a run with so many rounds a case.
-
-    The half-width of Student's t interval of the difference of two means of log medians, from
-    2·(rounds − 1) degrees of freedom: t · s · √(2/rounds).
-    """
-    from scipy.special import stdtrit
-
-    spread = statistics.stdev(map(math.log, medians))
-    reach = float(stdtrit(2 * (rounds - 1), 0.975)) * spread * math.sqrt(2 / rounds)
-    return ErrorBar(
-        medians=tuple(medians),
-        spread=spread,
-        rounds=rounds,
-        smallest_difference=math.expm1(reach),
-    )
-
-
-# ---- all of it
-
-
-def run(effort: Effort = SHORT, tell: Callable[[str], None] = lambda what: None) -> Report:
-    """All checks, one after the other: nothing else may run while something is timed.
-
-    tell: is given what is done next.
-    """
-    host = Host(
-        timer=WallTimer(None, "CPU calls block"),
-        clock=time.perf_counter_ns,
-        truth=known.independent_clock(),
-        work=known.work,
-        rounds=effort.rounds,
-    )
-    units = host.units()
-    checks: list[Check] = []
-    medians: list[float] = []
-    groups = host.checks()
-    tell("timing steps of known duration on the host")
-    for _ in range(effort.processes):  # in between, so that they spread over the whole time
-        medians.append(fresh_median(units))
-        checks += next(groups, ())
-    checks += chain.from_iterable(groups)
-    for name, framework in registry.frameworks().items():
-        if registry.is_installed(framework):
-            tell(f"importing {name} in a worker and timing products in it")
-            checks += framework_checks(name, framework, effort.rounds)
+            checks += framework_checks(name, framework, effort.seconds)
     return Report(tuple(checks), error_bar(medians, Settings().rounds))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -61,6 +62,12 @@ class Session:
     machine: Machine
     settings: Settings
     resumed: Run | None = None
+
+    @property
+    def left(self) -> tuple[Case, ...]:
+        """The cases that still lack a round."""
+        done = Counter(one.case_id for one in (self.resumed.measurements if self.resumed else ()))
+        return tuple(case for case in self.cases if done[case.id] < self.settings.rounds)
 
     @property
     def log(self) -> Path:

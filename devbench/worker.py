@@ -165,7 +165,7 @@ class Worker:
             for device in framework.describe().devices:
                 first_of_kind.setdefault(device.kind, device.address)
             for address in first_of_kind.values():
-                readings = device_readings(framework, address, self._tick_s, message["rounds"])
+                readings = device_readings(framework, address, self._tick_s, message["seconds"])
                 self._send("readings", address=address, readings=readings)
         except Exception as error:  # noqa: BLE001  # a framework that will not run is an answer
             self._send("tested", error=describe_error(error))

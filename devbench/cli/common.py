@@ -17,7 +17,7 @@ StoreOption = Annotated[
     typer.Option(
         "--store",
         metavar="PATH|URL",
-        help="Results database; DEVBENCH_STORE or one a user otherwise.",
+        help="Results store. Default: $DEVBENCH_STORE, else one for each user.",
         show_default=False,
     ),
 ]

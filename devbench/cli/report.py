@@ -18,7 +18,10 @@ def report(
     ] = Path("devbench-report.html"),
     store: StoreOption = None,
 ) -> None:
-    """Write the report of a run: one HTML file that needs nothing else. Prints its path."""
+    """Write the HTML report of a run.
+
+    One file that needs nothing else. Prints its path.
+    """
     from devbench.store.files import reserve
 
     with reserve(output) as write:

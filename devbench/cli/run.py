@@ -21,7 +21,14 @@ if TYPE_CHECKING:
     from devbench.session import Session
     from devbench.store import Store
 
-Words = Annotated[list[str] | None, typer.Argument(metavar="[SELECT]...", show_default=False)]
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="SELECT",
+        help="A suite, a benchmark or a case pattern such as 'matmul[n=1024]@torch:*'. Default: all.",
+        show_default=False,
+    ),
+]
 
 
 def run(
@@ -29,12 +36,16 @@ def run(
     device: Annotated[
         list[str] | None,
         typer.Option(
-            "--device", help="torch:cuda:0, cuda:0, cuda, gpu or cpu; repeatable. Default: all."
+            "--device",
+            metavar="DEVICE",
+            help="torch:cuda:0, cuda:0, cuda, gpu or cpu; repeatable. Default: all.",
         ),
     ] = None,
     framework: Annotated[
         list[str] | None,
-        typer.Option("--framework", help="torch or tensorflow; repeatable. Default: all."),
+        typer.Option(
+            "--framework", metavar="NAME", help="torch or tensorflow; repeatable. Default: all."
+        ),
     ] = None,
     threads: Annotated[
         str | None,
@@ -50,7 +61,8 @@ def run(
         bool, typer.Option("--quick", help="One round over each benchmark's short sweep.")
     ] = False,
     rounds: Annotated[
-        int | None, typer.Option("--rounds", help="Fresh workers a device (default 5, quick 1).")
+        int | None,
+        typer.Option("--rounds", metavar="N", help="Fresh workers a device (default 5, quick 1)."),
     ] = None,
     time_budget: Annotated[
         float | None,
@@ -58,13 +70,17 @@ def run(
     ] = None,
     crossover: Annotated[
         bool,
-        typer.Option("--crossover", help="Add sizes where one device overtakes another."),
+        typer.Option(
+            "--crossover", help="Measure further sizes where one device overtakes another."
+        ),
     ] = False,
     suite_path: Annotated[
         list[Path] | None,
-        typer.Option("--suite-path", metavar="FILE", help="A suite file of your own."),
+        typer.Option("--suite-path", metavar="FILE", help="A suite file of your own; repeatable."),
     ] = None,
-    label: Annotated[str | None, typer.Option("--label", help="A name to find the run by.")] = None,
+    label: Annotated[
+        str | None, typer.Option("--label", metavar="NAME", help="A name to find the run by.")
+    ] = None,
     resume: Annotated[
         str | None, typer.Option("--resume", metavar="RUN", help="Complete an interrupted run.")
     ] = None,
@@ -78,10 +94,7 @@ def run(
     json: JsonOption = False,
     store: StoreOption = None,
 ) -> None:
-    """Measure benchmarks on every device, in every framework.
-
-    SELECT is a suite, a benchmark, or a case pattern such as 'matmul[n=1024]@torch:*'.
-    """
+    """Measure benchmarks on every device, in every framework."""
     from devbench import session as sessions
     from devbench.api import make_settings
     from devbench.stats.results import summarize
@@ -112,7 +125,7 @@ def run(
     # The report's place and the store are tried first: minutes of measuring must not end in a refusal.
     with ExitStack() as stack:
         write = stack.enter_context(reserve(report)) if report is not None else None
-        if dry_run:
+        if dry_run and resume is None:
             _show_plan(sessions.prepare(request), json)
             return
         opened = stack.enter_context(Store.open(store_location(store)))
@@ -121,6 +134,9 @@ def run(
             if resume is None
             else sessions.resume(resume, opened, suite_path or ())
         )
+        if dry_run:
+            _show_plan(session, json)
+            return
         for one in session.catalog.broken:
             note(f"devbench: the plugin {one.name!r} is left out: {one.error}")
         state, interrupted = _carry_out(session, opened)
@@ -156,17 +172,17 @@ def _show_plan(session: Session, json: bool) -> None:
                 "rounds": session.settings.rounds,
                 "cases": [
                     {"case_id": case.id, "suite": case.suite, "params": dict(case.params)}
-                    for case in session.cases
+                    for case in session.left
                 ],
             }
         )
         return
-    for case in session.cases:
+    for case in session.left:
         print(case.id)
-    longest = len(session.cases) * session.settings.rounds
+    longest = len(session.left) * session.settings.rounds
     seconds = longest * (session.settings.warmup_s + session.settings.share_s)
     note(
-        f"{len(session.cases)} cases, {session.settings.rounds} round(s) each: {longest} visits, "
+        f"{len(session.left)} cases, {session.settings.rounds} round(s) each: {longest} visits, "
         f"about {seconds / 60:.1f} minutes at most inside warm-up and timing"
     )
 

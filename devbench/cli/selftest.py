@@ -17,7 +17,9 @@ def selftest(
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Time steps of known duration, and tell how far times from this machine can be trusted.
+    """Time steps of known duration.
+
+    Tells how far times from this machine can be trusted.
 
     Exits with 1 when a check is broken; noise alone ends in "cannot tell".
     """
@@ -28,12 +30,12 @@ def selftest(
         print_json(report.to_json())
     else:
         print_table(
-            ("where", "check", "reads (99 %)", "verdict", "what it means"),
-            [
-                (check.where, check.name, check.figure, check.verdict, check.meaning)
-                for check in report.checks
-            ],
+            ("where", "what must hold", "reads (99 % interval)", "verdict"),
+            [(one.where, one.claim, one.figure, one.verdict) for one in report.checks],
         )
+        for check in report.checks:
+            if check.verdict != "holds":
+                print(f"\n{check.where}: {check.meaning}.")
         bar = report.error_bar
         print(
             f"\nError bar of this machine: the same work in {len(bar.medians)} fresh processes "

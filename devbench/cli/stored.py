@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 RunArgument = Annotated[
     str | None,
     typer.Argument(
-        metavar="[RUN]",
+        metavar="RUN",
         help="A run id or its beginning, a label, or a run file; the latest run otherwise.",
         show_default=False,
     ),

@@ -26,7 +26,10 @@ def export(
     ] = "json",
     store: StoreOption = None,
 ) -> None:
-    """Write a run to a file that `devbench import`, `show` and `report` read."""
+    """Write a run to a file.
+
+    `devbench import`, `show` and `report` read it.
+    """
     from devbench.store.exchange import dump_run
     from devbench.store.files import reserve
 
@@ -41,11 +44,13 @@ def export(
 
 def import_(
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE…", help="Run files.", show_default=False)
+        list[Path], typer.Argument(metavar="FILE", help="Run files.", show_default=False)
     ],
     store: StoreOption = None,
 ) -> None:
-    """Add runs from files to the results store: all of them or, if one is wrong, none.
+    """Add runs from files to the store.
+
+    All of them or, if one is wrong, none.
 
     Prints their ids.
     """

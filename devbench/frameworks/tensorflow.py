@@ -114,6 +114,7 @@ class TensorFlowFramework:
             "interop_threads": tf.config.threading.get_inter_op_parallelism_threads(),
             "tf32": tf.config.experimental.tensor_float_32_execution_enabled(),
             "xla_jit": str(tf.config.optimizer.get_jit()),
+            "denormals_flushed": not float(tf.constant(2.0**-126) * 0.5),
         }
 
     def device(self, address: str) -> str:

@@ -143,6 +143,9 @@ class TorchFramework:
             "float32_matmul_precision": torch.get_float32_matmul_precision(),
             "cudnn_benchmark": torch.backends.cudnn.benchmark,
             "cudnn_allow_tf32": torch.backends.cudnn.allow_tf32,
+            "cudnn_deterministic": torch.backends.cudnn.deterministic,
+            # torch has no getter: measured on the smallest normal number halved.
+            "denormals_flushed": not (torch.tensor(2.0**-126) * 0.5).item(),
             "onednn": torch.backends.mkldnn.is_available(),
         }
 

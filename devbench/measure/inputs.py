@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from devbench.declare import ARGUMENTS, Benchmark
+from devbench.declare import ARGUMENTS, ENGINE_AXES, Benchmark
 from devbench.errors import DeclarationError
 from devbench.measure.tree import leaves, tree_map
 from devbench.model import DType, ParamValue, dtype, format_params
@@ -22,13 +22,15 @@ def case_dtype(params: Mapping[str, ParamValue]) -> DType:
 def draw(benchmark: Benchmark, params: Mapping[str, ParamValue], seed: int) -> dict[str, Any]:
     """The inputs of a case as nested host arrays, floats rounded to its dtype.
 
-    The seed covers the benchmark and its params without the dtype, so that a case and its narrower
-    variant start from the same numbers. Raises DeclarationError for inputs that are no dict of
-    arrays, not finite, or all zeros: multiplying zeros draws less power and runs faster on a GPU.
+    The seed covers the benchmark and its params without the dtype and the engine's own axes, so that
+    a case, its narrower and its cold variant start from the same numbers. Raises DeclarationError for
+    inputs that are no dict of arrays, not finite, or all zeros: multiplying zeros draws less power
+    and runs faster on a GPU.
     """
     if not hasattr(benchmark.definition, "inputs"):
         return {}
-    point = {name: value for name, value in params.items() if name != "dtype"}
+    aside = {"dtype", *ENGINE_AXES}
+    point = {name: value for name, value in params.items() if name not in aside}
     key = hashlib.sha256(f"{benchmark.name}[{format_params(point)}]".encode()).digest()
     rng = np.random.default_rng([seed, int.from_bytes(key[:8], "little")])
     drawn = benchmark.call("inputs", params, rng=rng)
@@ -38,7 +40,7 @@ def draw(benchmark: Benchmark, params: Mapping[str, ParamValue], seed: int) -> d
             benchmark.where,
         )
     for name in drawn:
-        if name in ARGUMENTS or name in params:
+        if name in ARGUMENTS or name in benchmark.known_axes:
             raise DeclarationError(
                 f"{benchmark.name}.inputs: {name!r} is the name of another argument; rename it",
                 benchmark.where,

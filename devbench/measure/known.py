@@ -84,6 +84,11 @@ def interleave(readings: Sequence[Callable[[], float]], rounds: int) -> Iterator
         yield tuple(taken)
 
 
+def rounds_in(seconds: float, each_s: float) -> int:
+    """How many rounds of `each_s` fill `seconds`: enough for an interval, and not absurdly many."""
+    return min(1000, max(11, round(seconds / each_s)))
+
+
 def ratio(numerator: float, denominator: float) -> float:
     """Of two times in seconds; a clock too coarse to see one of them reads it as a nanosecond."""
     return max(numerator, 1e-9) / max(denominator, 1e-9)
@@ -94,24 +99,26 @@ def two_repetitions(readings: Sequence[Callable[[], float]], rounds: int) -> lis
     return [[ratio(*pair) for pair in interleave(readings, rounds)] for _ in range(2)]
 
 
-def device_readings(framework: Framework, address: str, tick_s: float, rounds: int) -> list[Json]:
+def device_readings(
+    framework: Framework, address: str, tick_s: float, seconds: float
+) -> list[Json]:
     """How the framework's own timer of a device reads steps whose ratio is known.
 
     Each entry has `check` (``twice`` or ``events``), `step_s`, and `repetitions`: two lists of
-    `rounds` ratios. ``twice``: two products against one. ``events``, where the timer uses device
-    events: what they say against the CPU clock round the same steps.
+    ratios, which take about `seconds` each. ``twice``: two products against one. ``events``, where
+    the timer uses device events: what they say against the CPU clock round the same steps.
     """
     with framework.scope(address):
         timer = framework.timer(address)
-        found = [_twice(framework, address, timer, tick_s, rounds)]
+        found = [_twice(framework, address, timer, tick_s, seconds)]
         if timer.per_step:
-            found += [_events(framework, address, timer, least, rounds) for least in EVENTS_S]
+            found += [_events(framework, address, timer, least, seconds) for least in EVENTS_S]
     framework.release()
     return found
 
 
 def _twice(
-    framework: Framework, address: str, timer: Timer, tick_s: float, rounds: int
+    framework: Framework, address: str, timer: Timer, tick_s: float, seconds: float
 ) -> dict[str, Json]:
     step, step_s = _product(framework, address, timer, TWICE_S)
 
@@ -119,23 +126,24 @@ def _twice(
         step()
         step()
 
-    block = _block(timer, step_s, tick_s)
+    # Threads that fell asleep make the first product of a block slower, so it must not stand alone.
+    block = max(5, _block(timer, step_s, tick_s))
     readings = [
         lambda: statistics.median(timer(double, block)),
         lambda: statistics.median(timer(step, block)),
     ]
-    repetitions = two_repetitions(readings, rounds)
+    repetitions = two_repetitions(readings, rounds_in(seconds, 3 * block * step_s))
     return {"check": "twice", "step_s": step_s, "repetitions": repetitions}
 
 
 def _events(
-    framework: Framework, address: str, events: Timer, least_s: float, rounds: int
+    framework: Framework, address: str, events: Timer, least_s: float, seconds: float
 ) -> dict[str, Json]:
     step, step_s = _product(framework, address, events, least_s)
     wall = WallTimer(lambda: framework.synchronize(address), "one wait a block")
     block = sampling.event_block_length(step_s)
     readings = [lambda: statistics.fmean(events(step, block)), lambda: wall(step, block)[0]]
-    repetitions = two_repetitions(readings, rounds)
+    repetitions = two_repetitions(readings, rounds_in(seconds, 2 * block * step_s))
     return {"check": "events", "step_s": step_s, "repetitions": repetitions}
 
 

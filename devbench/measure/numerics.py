@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from devbench.declare import Product
+from devbench.measure import sketch
 from devbench.measure.tree import leaves
 from devbench.model import DTYPES, DType, Numerics
 
@@ -22,11 +22,6 @@ RESULT_ROUNDING: Final = 1.0
 #: measurement: correct products, networks and gradients stay below half of it, TF32 rounding of
 #: the inputs of a float32 product exceeds it tenfold (tests/measure/test_numerics.py).
 SUM_GROWTH: Final = 1.0
-
-#: Marks the parts of a sketch in the path of a leaf.
-SKETCH: Final = "//"
-SKETCH_ROWS: Final = 64
-SKETCH_VECTORS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,85 +50,44 @@ def tolerance(dtype: DType, terms: int) -> float:
 def compare(observed: Any, expected: Any, dtype: DType, terms: int) -> Verdict:
     """Hold nested outputs against the reference, leaf by leaf.
 
-    Leaves are host arrays, floats at float64; scalars compare as arrays of one element.
+    Leaves are host arrays, floats at float64; scalars compare as arrays of one element. A product
+    that was too large to compute is there as its `sketch`.
     """
     bound = tolerance(dtype, terms)
     got, wanted = dict(leaves(observed)), dict(leaves(expected))
-    if any(SKETCH in path for path in wanted):
-        got, wanted = _sketched(got, wanted)
+    sketches = sketch.collect(wanted)
+    expected_paths = {path for path in wanted if not sketch.is_part(path)} | sketches.keys()
     if not wanted:
         return Verdict("mismatch", None, bound, "the reference holds nothing to compare with")
-    if got.keys() != wanted.keys():
-        missing = ", ".join(sorted(wanted.keys() - got.keys())) or "nothing"
-        extra = ", ".join(sorted(got.keys() - wanted.keys())) or "nothing"
+    if got.keys() != expected_paths:
+        missing = ", ".join(sorted(expected_paths - got.keys())) or "nothing"
+        extra = ", ".join(sorted(got.keys() - expected_paths)) or "nothing"
         return Verdict(
             "mismatch", None, bound, f"the output lacks {missing} and has besides {extra}"
         )
-    worst, where = 0.0, None
-    for path, reference in wanted.items():
+    worst, where = -1.0, ""
+    for path in sorted(expected_paths):
+        name = path or "output"
         value = np.asarray(got[path])
-        reference = np.asarray(reference)
-        if value.shape != reference.shape:
-            return Verdict(
-                "mismatch",
-                None,
-                bound,
-                f"{path or 'output'} has shape {value.shape}, not {reference.shape}",
-            )
-        error = relative_error(value, reference)
-        if where is None or not error <= worst:
-            worst, where = error, path or "output"
-    if not worst <= bound:
-        return Verdict(
-            "mismatch",
-            worst if math.isfinite(worst) else None,
-            bound,
-            f"{where} is off by {worst:.3g}",
-        )
-    return Verdict("match", worst, bound)
-
-
-def sketch(path: str, product: Product) -> dict[str, np.ndarray]:
-    """What stands for a product that is too large: some rows in full, and its projections.
-
-    A wrong element changes each projection of its row by ± its error, so none can hide, as Freivalds
-    showed. Elements and rounding errors both add up to √n times their size in a projection, so the
-    relative error of the projections is held against the same tolerance as that of the rows.
-    """
-    rows, columns = product.left.shape[0], product.right.shape[1]
-    chosen = np.linspace(0, rows - 1, min(rows, SKETCH_ROWS)).astype(np.int64)
-    signs = _signs(columns)
-    some = product.left[chosen] @ product.right
-    return {
-        f"{path}{SKETCH}rows": some,
-        f"{path}{SKETCH}chosen": chosen,
-        f"{path}{SKETCH}projection": product.left @ (product.right @ signs),
-        f"{path}{SKETCH}shape": np.array([rows, columns]),
-    }
-
-
-def _signs(columns: int) -> np.ndarray:
-    rng = np.random.default_rng(columns)
-    return rng.choice(np.array([-1.0, 1.0]), size=(columns, SKETCH_VECTORS))
-
-
-def _sketched(got: dict[str, Any], wanted: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Replace outputs that a sketch stands for by the same sketch of them."""
-    plain = {path: value for path, value in wanted.items() if SKETCH not in path}
-    seen = dict(got)
-    for path in {path.split(SKETCH)[0] for path in wanted if SKETCH in path}:
-        parts = {name: wanted[f"{path}{SKETCH}{name}"] for name in ("rows", "chosen", "projection")}
-        shape = tuple(wanted[f"{path}{SKETCH}shape"])
-        value = np.asarray(seen.get(path, np.empty(0)), np.float64)
+        one = sketches.get(path)
+        reference = np.asarray(wanted[path]) if one is None else None
+        shape = reference.shape if reference is not None else one.shape if one else ()
         if value.shape != shape:
-            plain[path] = np.empty(shape)
-            continue
-        del seen[path]
-        plain[f"{path or 'output'} (rows)"] = parts["rows"]
-        seen[f"{path or 'output'} (rows)"] = value[parts["chosen"]]
-        plain[f"{path or 'output'} (projected)"] = parts["projection"]
-        seen[f"{path or 'output'} (projected)"] = value @ _signs(shape[1])
-    return seen, plain
+            return Verdict("mismatch", None, bound, f"{name} has shape {value.shape}, not {shape}")
+        if reference is not None:
+            errors = [(relative_error(value, reference), name)]
+        elif one is not None:
+            errors = [
+                (relative_error(value[one.chosen], one.rows), f"{name} (rows)"),
+                (one.projected_error(value), f"{name} (projected)"),
+            ]
+        for error, part in errors:
+            if not error <= worst:
+                worst, where = error, part
+    if not worst <= bound:
+        known = worst if math.isfinite(worst) else None
+        return Verdict("mismatch", known, bound, f"{where} is off by {worst:.3g}")
+    return Verdict("match", worst, bound)
 
 
 def relative_error(value: np.ndarray, reference: np.ndarray) -> float:

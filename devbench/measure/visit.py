@@ -15,7 +15,7 @@ import numpy as np
 from devbench.declare import Benchmark, Context, Product, Step
 from devbench.errors import DeclarationError, Unsupported
 from devbench.frameworks.base import Framework
-from devbench.measure import memory, numerics, sampling
+from devbench.measure import memory, numerics, sampling, sketch
 from devbench.measure.cache import last_level_cache
 from devbench.measure.inputs import as_reference, case_dtype, draw, held_bytes
 from devbench.measure.tree import leaves, tree_map
@@ -265,7 +265,7 @@ def write_reference(
     arrays: dict[str, np.ndarray] = {}
     for name, leaf in leaves(expected):
         arrays |= (
-            numerics.sketch(name, leaf) if isinstance(leaf, Product) else {name: np.asarray(leaf)}
+            sketch.parts(name, leaf) if isinstance(leaf, Product) else {name: np.asarray(leaf)}
         )
     part = path.with_suffix(".part.npz")
     np.savez(part, **arrays)  # type: ignore[arg-type]  # the stubs take the names for options

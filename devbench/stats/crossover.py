@@ -124,6 +124,7 @@ def _crossover(
     axis: str, pairs: Sequence[tuple[Result, Result]], costs: Mapping[str, float | None]
 ) -> Crossover:
     base, subject = pairs[0]
+    with_transfer: Crossing | None
     plain = [item for pair in pairs if (item := ratio(*pair))]
     without = locate(plain, axis)
     moving: Moving = "measured"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from devbench.model import Result
+from devbench.stats.ratio import Ratio, timed
 from devbench_reports import comparison
 from devbench_reports import format as fmt
 from devbench_reports.axes import log_log, log_range

@@ -16,8 +16,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from devbench.model import Result, Run
+from devbench.stats.crossover import Crossover, find_crossovers
 from devbench.stats.ratio import CHANCE, Ratio
-from devbench_reports import charts, comparison, environment, panels, summary, tables, view
+from devbench_reports import (
+    charts,
+    comparison,
+    crossings,
+    environment,
+    panels,
+    summary,
+    tables,
+    view,
+)
 from devbench_reports import format as fmt
 from devbench_reports.charts import Chart, Style
 from devbench_reports.panels import Group
@@ -35,7 +45,10 @@ def to_html(run: Run, results: Sequence[Result]) -> str:
     targets = panels.targets(results)
     style = Style.of(targets, list(dict.fromkeys(row.dtype for row in results)))
     figures: list[Mapping[str, Any]] = []
-    sections = [_section(group, style, figures) for group in panels.groups(run, results)]
+    crossovers = find_crossovers(run, results)
+    sections = [
+        _section(group, crossovers, style, figures) for group in panels.groups(run, results)
+    ]
     pages = Environment(
         loader=PackageLoader("devbench_reports"),
         autoescape=True,
@@ -84,7 +97,12 @@ def _minute(timestamp: str) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC") if moment.tzinfo else timestamp
 
 
-def _section(group: Group, style: Style, figures: list[Mapping[str, Any]]) -> dict[str, Any]:
+def _section(
+    group: Group,
+    crossovers: Sequence[Crossover],
+    style: Style,
+    figures: list[Mapping[str, Any]],
+) -> dict[str, Any]:
     """What the template needs of one benchmark; its figures are appended to the page's."""
     lines = {
         (line.target, line.dtype): line
@@ -112,6 +130,7 @@ def _section(group: Group, style: Style, figures: list[Mapping[str, Any]]) -> di
             }
             for place, panel in enumerate(group.panels)
         ],
+        "crossings": crossings.rows(group, crossovers),
         "ratios": [
             (
                 "Speed-up against the CPU of the same framework",

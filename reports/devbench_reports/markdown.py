@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 
 from devbench.model import Result, Run
-from devbench_reports import environment, panels, summary, view
+from devbench.stats.crossover import Crossover, find_crossovers
+from devbench_reports import crossings, environment, panels, summary, view
 from devbench_reports import format as fmt
 from devbench_reports.panels import Group
 
@@ -25,8 +26,10 @@ def to_markdown(run: Run, results: Sequence[Result]) -> str:
         for text in texts
     ]
     blocks += ["\n".join(said)] if said else []
+    crossovers = find_crossovers(run, results)
     for group in panels.groups(run, results):
         blocks += _group(group)
+        blocks += _crossings(group, crossovers)
     if any((off := fmt.uncertainty(row)) and off[0] == "within" for row in results):
         blocks.append(
             "~ is the spread inside the one process (5th to 95th percentile), no interval."
@@ -49,6 +52,19 @@ def _group(group: Group) -> list[str]:
         if row.status != "ok"
     ]
     return [*blocks, "\n".join(missing)] if missing else blocks
+
+
+def _crossings(group: Group, crossovers: Sequence[Crossover]) -> list[str]:
+    rows = crossings.rows(group, crossovers)
+    lines = [_line(crossings.HEADINGS), "| --- | --- | --- | --- | --- |"]
+    lines += [
+        _line(
+            [escape(cell) for cell in (row.case, row.subject, row.base, row.measured)]
+            + [escape(row.moved or "the same: one memory")]
+        )
+        for row in rows
+    ]
+    return ["\n".join(lines)] if rows else []
 
 
 def _cells(row: Result) -> tuple[str, ...]:

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from devbench.model import Result, Run
-from devbench.stats.ratio import CHANCE, Ratio, timed
-from devbench_reports import comparison, environment
+from devbench.stats.crossover import Crossover, find_crossovers
+from devbench.stats.ratio import CHANCE, Ratio, ratio, timed
+from devbench_reports import comparison, crossings, environment
 from devbench_reports import format as fmt
 from devbench_reports.panels import Group, groups
 
@@ -20,11 +21,12 @@ _NAMED: Final = 3
 def sentences(run: Run, results: Sequence[Result]) -> list[tuple[str, list[str]]]:
     """Sentences by topic: the state of the run and its devices, a topic a benchmark, then what is to
     be doubted and what is missing. A topic without sentences does not appear."""
+    found = find_crossovers(run, results)
     topics = [
         ("the run", _state(run, results)),
         ("devices", list(environment.machine(run).notes)),
         *(
-            (group.benchmark, [*_headline(group), *_crossovers(group)])
+            (group.benchmark, [*_headline(group), *_over_sizes(group, found)])
             for group in groups(run, results)
         ),
         ("doubts", _doubts(results)),
@@ -125,41 +127,53 @@ def _headline_rows(group: Group) -> list[Result]:
     return max(points.values(), key=weight, default=[])
 
 
-def _crossovers(group: Group) -> list[str]:
-    """From what size on another device beats the CPU of the same framework, at the headline's point."""
-    rows = _headline_rows(group)
-    if not rows or group.size is None:
+def _over_sizes(group: Group, crossovers: Sequence[Crossover]) -> list[str]:
+    """What becomes of the comparison of devices along the size, at the headline's point."""
+    rows, size = _headline_rows(group), group.size
+    if not rows or size is None:
         return []
-    fixed = {axis: value for axis, value in rows[0].params.items() if axis != group.size}
+    fixed = {axis: value for axis, value in rows[0].params.items() if axis != size}
     matching = [
         row
         for row in group.rows
-        if {axis: value for axis, value in row.params.items() if axis != group.size} == fixed
+        if {axis: value for axis, value in row.params.items() if axis != size} == fixed
     ]
-    by_target: dict[str, list[Ratio]] = {}
-    for item in comparison.speed_ups(matching):
-        by_target.setdefault(item.subject.target, []).append(item)
-    shown = {axis: value for axis, value in fixed.items() if axis not in group.constant}
-    return [_crossover(group.size, shown, items) for items in by_target.values()]
+    start = _at({axis: value for axis, value in fixed.items() if axis not in group.constant})
+    found = [item for item in crossings.of(group, crossovers) if dict(item.params) == fixed]
+    followed = {item.subject for item in found}
+    largest: dict[str, Ratio] = {}
+    for speed_up in sorted(
+        comparison.speed_ups(matching), key=lambda item: float(item.subject.params[size])
+    ):
+        if speed_up.subject.target not in followed:
+            largest[speed_up.subject.target] = speed_up
+    return [
+        *(_sentence(f"{start}{_crossover(item, matching)}") for item in found),
+        *(
+            _sentence(f"{start}at {size} = {item.subject.params[size]}, {claim(item)}.")
+            for item in largest.values()
+        ),
+    ]
 
 
-def _crossover(size: str, fixed: Mapping[str, object], items: Sequence[Ratio]) -> str:
-    items = sorted(items, key=lambda item: float(item.subject.params[size]))
-    first, last = comparison.crossover(items, size), items[-1]
-    subject, base = last.subject.target, last.base.target
-    start = _at(fixed)
-    end = f"at {size} = {last.subject.params[size]}"
-    if len(items) == 1:
-        return _sentence(f"{start}{end}, {claim(last)}.")
-    if first is None:
-        return _sentence(
-            f"{start}{subject} does not overtake {base} up to {end[3:]}; there, {claim(last)}."
+def _crossover(item: Crossover, rows: Sequence[Result]) -> str:
+    """One crossover with the ratio at the largest size, and what moving the data would make of it."""
+    said = crossings.clause(item, item.without_transfer)
+    last = {
+        row.target: row for row in rows if timed(row) and row.params[item.axis] == item.sizes[-1]
+    }
+    ahead = item.without_transfer.ahead or item.subject
+    behind = item.base if ahead == item.subject else item.subject
+    factor = ratio(last[behind], last[ahead])
+    end = f"{item.axis} = {fmt.plain(item.sizes[-1])}"
+    if factor is not None:
+        verb = "it is" if item.without_transfer.ahead else "there is"
+        said += f"; at {end} {verb} {compare_words(factor)}"
+    if item.with_transfer is not None and item.moving == "measured":
+        said += (
+            f". With the data to be moved each time, {crossings.clause(item, item.with_transfer)}"
         )
-    if first is items[0]:
-        beats = f"{subject} beats {base} at every size measured"
-    else:
-        beats = f"from {size} = {first.subject.params[size]} on, {subject} beats {base}"
-    return _sentence(f"{start}{beats}; {end} it is {compare_words(last)}.")
+    return f"{said}."
 
 
 def _sentence(text: str) -> str:

@@ -12,6 +12,7 @@ from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, Final
 
 from devbench.model import COLUMNS, Result, Run
+from devbench.stats.crossover import find_crossovers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,7 +112,8 @@ def to_csv(run: Run, results: Sequence[Result]) -> str:
 
 
 def to_json(run: Run, results: Sequence[Result]) -> str:
-    """One object: ``schema``, ``run`` (what stands once a run) and ``results`` (the rows).
+    """One object: ``schema``, ``run`` (what stands once a run), ``results`` (the rows) and
+    ``crossovers`` (`devbench.stats.crossover.Crossover`).
 
     A figure that is not a number or infinite becomes null.
     """
@@ -119,6 +121,7 @@ def to_json(run: Run, results: Sequence[Result]) -> str:
         "schema": SCHEMA,
         "run": finite(asdict(run.info)),
         "results": [finite(asdict(result)) for result in results],
+        "crossovers": [finite(asdict(item)) for item in find_crossovers(run, results)],
     }
     return json.dumps(answer, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 

@@ -14,8 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from devbench.model import ParamValue, Result, Run
+from devbench.stats.crossover import Crossover, find_crossovers
+from devbench_reports import crossings, panels, summary, view
 from devbench_reports import format as fmt
-from devbench_reports import panels, summary, view
 from devbench_reports.panels import Group
 
 _NARROWEST: Final = 80
@@ -42,8 +43,9 @@ def to_text(
         legacy_windows=False,
     )
     with console.capture() as capture:
+        crossovers = find_crossovers(run, results)
         for group in panels.groups(run, results):
-            _print_group(console, group)
+            _print_group(console, group, crossovers)
         for _, sentences in _closing(run, results):
             for sentence in sentences:
                 console.print(Text(sentence))
@@ -60,7 +62,7 @@ def _closing(run: Run, results: Sequence[Result]) -> list[tuple[str, list[str]]]
     ]
 
 
-def _print_group(console: Console, group: Group) -> None:
+def _print_group(console: Console, group: Group, crossovers: Sequence[Crossover]) -> None:
     heading = Text(group.benchmark, style="bold")
     if group.suite != group.benchmark:
         heading.append(f" (suite {group.suite})", style="dim")
@@ -82,6 +84,8 @@ def _print_group(console: Console, group: Group) -> None:
             style = "dim" if row.status == "skipped" else "red"
             text = f" {_case(row, group)}@{row.target}: {row.reason or fmt.UNKNOWN}"
             _indented(console, Text.assemble((row.status, style), text))
+    if rows := crossings.rows(group, crossovers):
+        console.print(_crossings(rows, padding=1 if console.width < 100 else 2))
     console.print()
 
 
@@ -125,6 +129,25 @@ def _table(
                 Text(mark, style=style),
             )
             last = case
+    return table
+
+
+def _crossings(rows: Sequence[crossings.Row], padding: int) -> Table:
+    """Who overtakes whom. What is the same in every row, or empty, is left out."""
+    cells = [(row.case, row.subject, row.base, row.measured, row.moved or fmt.NONE) for row in rows]
+    shown = [
+        place
+        for place, heading in enumerate(crossings.HEADINGS)
+        if any(line[place] != fmt.NONE for line in cells)
+    ]
+    table = Table(box=None, padding=(0, padding, 0, 0), pad_edge=False, header_style="dim")
+    for place in shown:
+        heading = crossings.HEADINGS[place]
+        table.add_column(f"  {heading}" if place == shown[0] else heading, overflow="fold")
+    for line in cells:
+        table.add_row(
+            *(Text(f"  {line[place]}" if place == shown[0] else line[place]) for place in shown)
+        )
     return table
 
 

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from devbench.declare import Benchmark, benchmark
 from devbench.errors import DeclarationError, UsageError
-from devbench.measure.inputs import as_reference, case_dtype, draw, rounded
+from devbench.measure.inputs import as_reference, case_dtype, draw, held_bytes, rounded
 from devbench.measure.tree import leaves
-from devbench.model import DTYPES
+from devbench.model import DTYPES, dtype
 
 Rng = np.random.Generator
 
@@ -245,7 +245,7 @@ def test_a_single_zero_is_a_number_like_any_other() -> None:
 TORCH = """
 import sys, numpy as np, torch
 from devbench.measure.inputs import rounded
-from devbench.model import DTYPES
+from devbench.model import DTYPES, dtype
 numbers = np.random.default_rng(5).standard_normal(200_000).astype(np.float32) * 100
 for name in ("bfloat16", "float16", "float32"):
     theirs = torch.from_numpy(numbers).to(getattr(torch, name)).to(torch.float32).numpy()
@@ -258,3 +258,14 @@ print("same bits")
 def test_rounding_gives_the_bits_that_torch_gives() -> None:
     done = subprocess.run([sys.executable, "-c", TORCH], check=True, capture_output=True, text=True)
     assert done.stdout == "same bits\n"
+
+
+def test_held_bytes_count_floats_in_the_dtype_of_the_case_and_integers_in_their_own() -> None:
+    tree = {
+        "x": np.ones((3, 5), np.float32),
+        "labels": [np.ones(7, np.int64)],
+        "one": np.float64(1),
+    }
+    assert held_bytes(tree, dtype("bfloat16")) == 2 * 15 + 8 * 7 + 2
+    assert held_bytes(tree, dtype("float64")) == 8 * 15 + 8 * 7 + 8
+    assert held_bytes({}, dtype("float32")) == 0

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from devbench.declare import Product
 from devbench.measure.inputs import rounded
-from devbench.measure.numerics import Verdict, bit_equal, compare, relative_error, sketch, tolerance
+from devbench.measure.numerics import Verdict, bit_equal, compare, relative_error, tolerance
+from devbench.measure.sketch import parts
 from devbench.model import DTYPES, DType
 
 Array: TypeAlias = NDArray[Any]
@@ -288,7 +289,7 @@ def test_nothing_copied_is_no_exact_copy() -> None:
 
 
 def sketched(left: np.ndarray, right: np.ndarray) -> dict[str, np.ndarray]:
-    return sketch("", Product(left, right))
+    return parts("", Product(left, right))
 
 
 def test_a_sketch_accepts_a_right_product_and_catches_one_wrong_element() -> None:
@@ -314,3 +315,19 @@ def test_a_sketch_tells_a_wrong_shape_and_nan() -> None:
     holes[3, 3] = np.nan
     assert compare({"": holes}, expected, DTYPES["float64"], 30).numerics == "mismatch"
     assert compare({"": a @ b}, expected, DTYPES["float64"], 30).numerics == "match"
+
+
+def test_a_sketch_catches_a_doubled_element_of_bfloat16_and_accepts_its_rounding() -> None:
+    rng = np.random.default_rng(5)
+    a, b = (rounded(rng.standard_normal((1024, 256)), DTYPES["bfloat16"]) for _ in range(2))
+    exact = a.astype(np.float64) @ b.T.astype(np.float64)
+    expected = sketched(a.astype(np.float64), b.T.astype(np.float64))
+    right = rounded(exact, DTYPES["bfloat16"]).astype(np.float64)
+    assert compare({"": right}, expected, DTYPES["bfloat16"], 256).numerics == "match"
+    typical = np.argwhere((np.abs(exact) > exact.std()) & (np.abs(exact) < 1.1 * exact.std()))
+    caught = 0
+    for row, column in typical[:: len(typical) // 20][:20]:
+        wrong = right.copy()
+        wrong[row, column] *= 2
+        caught += compare({"": wrong}, expected, DTYPES["bfloat16"], 256).numerics == "mismatch"
+    assert caught == 20

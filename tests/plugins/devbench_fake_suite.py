@@ -100,3 +100,28 @@ class Careless:
             return None if how == "nothing" else x * calls[0]
 
         return Step(run, stateful=how == "stateful")
+
+
+@benchmark(name="race", axes={"n": [104, 152]}, quick={"n": [104, 152]}, size="n")
+class Race:
+    """One thread takes 0.1 µs · n², several take 1.78 ms whatever n is: they win from 133.4 on.
+
+    It spins until the clock says so, and a step that was held up meanwhile is no longer for it.
+    """
+
+    def inputs(self, rng: np.random.Generator, n: int) -> dict[str, Any]:
+        return {"x": rng.standard_normal(n)}
+
+    def reference(self, x: np.ndarray) -> Any:
+        return 2 * x
+
+    def fake(self, ctx: Context, n: int, x: np.ndarray) -> Callable[[], Any]:
+        seconds = 1e-7 * n**2 if ctx.threads == 1 else 1.78e-3
+
+        def run() -> Any:
+            end = time.perf_counter() + seconds
+            while time.perf_counter() < end:
+                pass
+            return 2 * x
+
+        return run

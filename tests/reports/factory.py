@@ -20,6 +20,8 @@ DEVICES: Mapping[str, tuple[str, str, float, float]] = {
     "tensorflow:GPU:0": (GPU, GPU_NAME, 17.6e12, 160e-6),
 }
 
+SIZES = {"matmul": "n", "mlp": "batch", "cnn": "batch"}
+
 HOSTILE = (
     "<script>alert(1)</script>",
     "</script><img src=x onerror=alert(1)>",
@@ -265,7 +267,11 @@ def run(
         "finished_at": "2026-01-02T03:06:07+00:00",
         "state": "complete",
         "devbench_version": "0.1.0",
-        "settings": {"rounds": 5, "quick": False, "benchmarks": {"matmul": {"size": "n"}}},
+        "settings": {
+            "rounds": 5,
+            "quick": False,
+            "benchmarks": {name: {"size": size} for name, size in SIZES.items()},
+        },
         "environment": environment(host),
     }
     cases = tuple(

@@ -1,17 +1,18 @@
-"""No claim without evidence: ratios, their intervals, and the crossover."""
+"""No claim without evidence: ratios, their intervals, and what is compared with what."""
 
 from __future__ import annotations
 
 import pytest
 
 from devbench.model import Result
+from devbench.stats import ratio as ratios
+from devbench.stats.ratio import Ratio
 from devbench_reports import comparison
-from devbench_reports.comparison import Ratio
 from tests.reports import factory
 
 
 def ratio(base: Result, subject: Result) -> Ratio:
-    item = comparison.ratio(base, subject)
+    item = ratios.ratio(base, subject)
     assert item is not None
     return item
 
@@ -56,8 +57,8 @@ def test_wrong_and_unfinished_rows_are_compared_with_nothing() -> None:
         factory.result(status="crashed"),
         factory.result(median=None, status="skipped"),
     ):
-        assert comparison.ratio(good, bad) is None
-        assert comparison.ratio(bad, good) is None
+        assert ratios.ratio(good, bad) is None
+        assert ratios.ratio(bad, good) is None
 
 
 def test_speed_ups_stay_within_a_framework_and_a_point() -> None:
@@ -80,24 +81,3 @@ def test_the_cpu_with_the_most_threads_is_the_base_of_a_speed_up() -> None:
     two = factory.result(threads=2, median=0.1)
     (item,) = comparison.speed_ups([one, two, factory.result("torch:cuda:0", median=0.01)])
     assert item.base is two
-
-
-def sized(*pairs: tuple[int, float]) -> list[Ratio]:
-    return [
-        ratio(
-            factory.result(params={"n": n}, median=0.01 * times),
-            factory.result("torch:cuda:0", {"n": n}, median=0.01),
-        )
-        for n, times in pairs
-    ]
-
-
-def test_crossover_is_the_first_size_after_which_no_size_is_slower() -> None:
-    found = comparison.crossover(sized((4096, 9), (256, 2), (512, 0.5), (1024, 1.5)), "n")
-    assert found is not None
-    assert found.subject.params["n"] == 1024
-
-
-def test_there_is_no_crossover_when_the_largest_size_is_not_faster() -> None:
-    assert comparison.crossover(sized((256, 2), (512, 1.0)), "n") is None
-    assert comparison.crossover([], "n") is None

@@ -59,9 +59,24 @@ def test_a_device_that_is_slower_at_the_largest_size_is_not_said_to_beat_anythin
         )
     ]
     text = " ".join(topics(factory.run(rows), rows)["matmul"])
-    assert "torch:cuda:0 does not overtake torch:cpu up to n = 512" in text
-    assert "torch:cpu is 2.50 times as fast" in text
-    assert "beats" not in text
+    assert "torch:cpu beats torch:cuda:0; at n = 512 it is 2.50 times as fast" in text
+    assert "torch:cuda:0 beats" not in text
+
+
+def test_a_crossing_is_said_with_its_interval_and_with_one_round_without() -> None:
+    for rounds, basis in ((5, "95 % interval 256 to 1024"), (1, "one round, so no interval")):
+        rows = [
+            factory.result(name, {"n": n}, median=median, rounds=rounds)
+            for name, n, median in (
+                ("torch:cpu", 256, 0.01),
+                ("torch:cuda:0", 256, 0.02),
+                ("torch:cpu", 1024, 0.04),
+                ("torch:cuda:0", 1024, 0.02),
+            )
+        ]
+        text = " ".join(topics(factory.run(rows), rows)["matmul"])
+        assert f"From n ≈ 512 on ({basis}), torch:cuda:0 beats torch:cpu; at n = 1024" in text
+        assert "to be moved" not in text, "without measured copies nothing is said of moving"
 
 
 def test_one_round_says_that_there_is_no_interval() -> None:

@@ -105,3 +105,17 @@ def test_json_keeps_every_field_and_has_no_nan() -> None:
 def test_json_of_an_empty_run_is_still_one_object() -> None:
     answer = json.loads(tables.to_json(factory.run([]), []))
     assert answer["results"] == []
+
+
+def test_json_gives_the_crossovers_beside_the_rows() -> None:
+    rows = factory.sweep()
+    answer = json.loads(tables.to_json(factory.run(rows), rows))
+    found = [item for item in answer["crossovers"] if item["subject"] == "tensorflow:GPU:0"]
+    (forward,) = [item for item in found if item["params"].get("phase") == "forward"]
+    assert forward["base"] == "tensorflow:CPU:0"
+    assert forward["without_transfer"]["status"] == "crosses"
+    assert forward["without_transfer"]["low"] == 32
+    assert forward["without_transfer"]["high"] == 256
+    assert forward["with_transfer"] is None
+    assert forward["moving"] == "unknown"
+    assert json.loads(tables.to_json(factory.run([]), []))["crossovers"] == []

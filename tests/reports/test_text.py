@@ -22,9 +22,36 @@ def test_text_stays_within_80_columns(rounds: int) -> None:
 def test_text_shows_each_measured_row_once_with_its_figures() -> None:
     rows = factory.sweep()
     text = to_text(factory.run(rows), rows)
-    assert text.count("torch:cuda:0") == 20
+    assert len(re.findall(r"torch:cuda:0 .*±2.0 %", text)) == 20
     assert re.search(r"n=1024 +torch:cpu +10\.2 ms +±2\.0 % +210 GFLOP/s +match", text)
     assert "~" not in text
+
+
+def test_text_and_markdown_end_each_benchmark_with_who_overtakes_whom() -> None:
+    rows = factory.sweep()
+    text = to_text(factory.run(rows), rows, width=120)
+    told = r"forward +tensorflow:GPU:0 +tensorflow:CPU:0 +faster from batch ≈ 89.1 on \(32 to 256\)"
+    assert re.search(told, text)
+    assert "moving the data too" in text
+    markdown = to_markdown(factory.run(rows), rows)
+    assert (
+        "| forward | tensorflow:GPU:0 | tensorflow:CPU:0 | faster from batch ≈ 89.1 on (32 to 256) | ?? |"
+        in markdown
+    )
+
+
+def test_between_two_thread_counts_nothing_is_said_of_moving_the_data() -> None:
+    rows = [
+        factory.result(
+            target=f"torch:cpu;threads={threads}", threads=threads, params={"n": n}, median=time
+        )
+        for n, one, two in ((64, 0.01, 0.02), (256, 0.04, 0.02))
+        for threads, time in ((1, one), (2, two))
+    ]
+    text = to_text(factory.run(rows), rows)
+    assert "faster from n ≈ 128 on (64 to 256)" in text
+    assert "moving the data" not in text
+    assert "| the same: one memory |" in to_markdown(factory.run(rows), rows)
 
 
 def test_text_marks_the_spread_of_single_rounds_as_no_interval() -> None:

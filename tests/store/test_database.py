@@ -159,3 +159,25 @@ def test_an_import_of_several_runs_is_all_or_nothing(location: str) -> None:
         store.import_runs([example_run("a"), example_run("b"), example_run("a")])
         assert {one.info.id for one in store.runs()} == {"a", "b"}
         assert store.load("a") == example_run("a")
+
+
+def test_cases_that_are_added_to_a_run_follow_those_that_were_planned(location: str) -> None:
+    planned, added = (example_case(256), example_case(512)), (example_case(320), example_case(384))
+    with Store.open(location) as store:
+        store.create_run(example_info(), planned)
+        store.add_cases(example_info().id, added)
+        store.add_measurement(example_info().id, example_measurement(added[0]))
+        loaded = store.load()
+        assert loaded.cases == (*planned, *added)
+        assert works(loaded) == [case.work for case in (*planned, *added)]
+        assert [one.case_id for one in loaded.measurements] == [added[0].id]
+
+
+def test_adding_a_case_twice_adds_nothing_and_says_why(location: str) -> None:
+    with Store.open(location) as store:
+        store.create_run(example_info(), [example_case(256)])
+        with pytest.raises(StoreError, match="is in run .* already; does another program resume"):
+            store.add_cases(example_info().id, [example_case(320), example_case(256)])
+        assert store.load().cases == (example_case(256),)
+        with pytest.raises(StoreError, match="holds no run 'none'"):
+            store.add_cases("none", [example_case(320)])
