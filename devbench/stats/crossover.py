@@ -21,7 +21,7 @@ from devbench.stats.ratio import Ratio, ratio, timed
 #: What moving the data costs: nothing where both compute in the host's memory (``shared``), a time that
 #: was taken in (``measured``), or it is not known (``unknown``).
 Moving = Literal["shared", "measured", "unknown"]
-Outcome = Literal["crosses", "emerges", "always", "never", "undecided"]
+Outcome = Literal["crosses", "emerges", "fades", "always", "never", "undecided"]
 
 _SIGN: Final[Mapping[str, int]] = {"faster": 1, "no difference": 0, "slower": -1}
 
@@ -31,10 +31,12 @@ class Crossing:
     """What becomes of a comparison along the size.
 
     Ahead means faster beyond the noise. status: ``crosses``: one is ahead at smaller sizes, the other
-    from a size on; ``emerges``: one is ahead from a size on and at no size behind; ``always``: the
-    subject is ahead at every size; ``never``: the base is; ``undecided``: nobody is ahead at the largest.
-    ahead: the target that is ahead at the largest size.
-    size: the size from which on it is; for ``undecided`` where the medians last change sides, if at all.
+    from a size on; ``emerges``: one is ahead from a size on and at no size behind; ``fades``: one is
+    ahead up to a size and nobody above; ``always``: the subject is ahead at every size; ``never``: the
+    base is; ``undecided``: nobody is ahead anywhere.
+    ahead: the target that is ahead at the largest size at which anybody is.
+    size: that from which on it is, or up to which for ``fades``; for ``undecided`` where the medians last
+    change sides, if at all.
     low, high: a 95 % interval of the size; an end is None where it is open, both with a single round.
     changes: how often the one that is ahead changes along the sizes; of several, the last is told.
     between: neighbouring sizes between which a further one would tell more; None where none would.
@@ -168,17 +170,15 @@ def locate(ratios: Sequence[Ratio], axis: str) -> Crossing:
     known = all(item.has_interval for item in ratios)
     certain = [sign for sign in signs if sign]
     changes = sum(one != other for one, other in itertools.pairwise(certain))
-    winner = signs[-1]
-    if winner == 0:
-        last = max((place for place, sign in enumerate(signs) if sign), default=None)
-        return Crossing(
-            status="undecided",
-            ahead=None,
-            size=_interpolated(sizes, logs, _last_change(logs)),
-            low=sizes[last] if known and last is not None else None,
-            changes=changes,
-        )
+    if not certain:
+        size = _interpolated(sizes, logs, _last_change(logs))
+        return Crossing(status="undecided", ahead=None, size=size)
+    winner = certain[-1]
     ahead = (ratios[-1].subject if winner > 0 else ratios[-1].base).target
+    last = max(place for place, sign in enumerate(signs) if sign)
+    if signs[-1] == 0:
+        low = sizes[last] if known else None
+        return Crossing(status="fades", ahead=ahead, size=sizes[last], low=low, changes=changes)
     first = max((place + 1 for place, sign in enumerate(signs) if sign != winner), default=0)
     if first == 0:
         return Crossing(status="always" if winner > 0 else "never", ahead=ahead)

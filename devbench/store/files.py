@@ -21,6 +21,8 @@ def reserve(path: str | Path) -> Iterator[Callable[[str], None]]:
     """
     with _explained(path):
         final = Path(path).resolve()  # a link stays a link
+        if final.is_symlink():  # from Python 3.13 on, resolve() leaves such a one as it is
+            raise UsageError(f"{path} cannot be written: it is a loop of links")
         if final.is_dir():
             raise UsageError(f"{path} is a folder; name a file in it")
         if not final.parent.is_dir():

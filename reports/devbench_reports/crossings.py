@@ -59,8 +59,10 @@ def words(item: Crossover, crossing: Crossing) -> str:
         return f"{way} at every size"
     if crossing.status == "emerges":
         return f"{way} from {axis} = {_size(crossing.size)} on, no difference below"
+    if crossing.status == "fades":
+        return f"{way} up to {axis} = {_size(crossing.size)}, no difference above"
     if crossing.status == "undecided":
-        return f"not decided{_medians(item, crossing)}"
+        return f"no difference{_medians(item, crossing)}"
     return (
         f"{way} from {axis} ≈ {_size(crossing.size)} on ({_interval(crossing)}){_changes(crossing)}"
     )
@@ -72,14 +74,20 @@ def clause(item: Crossover, crossing: Crossing) -> str:
     ahead = crossing.ahead
     behind = item.base if ahead == item.subject else item.subject
     if ahead is None:
-        return f"{item.subject} and {item.base} are not told apart at the largest size" + _medians(
-            item, crossing
+        return (
+            f"{item.subject} and {item.base} show no difference beyond the noise at any size"
+            f"{_medians(item, crossing)}"
         )
     if crossing.status in ("always", "never"):
         return f"{ahead} beats {behind} at every size measured"
     if crossing.status == "emerges":
         return (
             f"from {axis} = {_size(crossing.size)} on, {ahead} beats {behind}; below, there is no "
+            "difference beyond the noise"
+        )
+    if crossing.status == "fades":
+        return (
+            f"up to {axis} = {_size(crossing.size)}, {ahead} beats {behind}; above, there is no "
             "difference beyond the noise"
         )
     basis = _interval(crossing)

@@ -167,7 +167,7 @@ def _crossover(item: Crossover, rows: Sequence[Result]) -> str:
     factor = ratio(last[behind], last[ahead])
     end = f"{item.axis} = {fmt.plain(item.sizes[-1])}"
     if factor is not None:
-        verb = "it is" if item.without_transfer.ahead else "there is"
+        verb = "there is" if factor.verdict == "no difference" else "it is"
         said += f"; at {end} {verb} {compare_words(factor)}"
     if item.with_transfer is not None and item.moving == "measured":
         said += (
@@ -178,7 +178,7 @@ def _crossover(item: Crossover, rows: Sequence[Result]) -> str:
 
 def _sentence(text: str) -> str:
     """With a capital where a preposition begins it; a target's name stays as it is written."""
-    return text[0].upper() + text[1:] if text.startswith(("at ", "from ")) else text
+    return text[0].upper() + text[1:] if text.startswith(("at ", "from ", "up to ")) else text
 
 
 def _at(fixed: Mapping[str, object]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ def measured(path: Path, case: str) -> dict[tuple[str, int], str]:
     """(case, round) → samples as text, of what is committed of the cases whose id begins so."""
     if not path.exists():
         return {}
-    with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as database:
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
         try:
             rows = database.execute(
                 "select c.case_id, m.round, hex(m.samples) from measurements m "

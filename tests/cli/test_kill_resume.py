@@ -7,6 +7,7 @@ import random
 import sqlite3
 import subprocess
 import time
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -31,7 +32,7 @@ def stored(path: Path) -> dict[tuple[str, int], str]:
     """(case, round) → samples of everything that is committed, as text."""
     if not path.exists():
         return {}
-    with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as database:
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
         [integrity] = database.execute("pragma integrity_check").fetchone()
         assert integrity == "ok"
         try:

@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -276,7 +277,7 @@ def _wait_for_measurements(devbench_cli: DevBench, count: int) -> None:
     while time.monotonic() < deadline:
         if path.exists():
             try:
-                with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as database:
+                with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
                     [found] = database.execute("select count(*) from measurements").fetchone()
                     if found >= count:
                         return

@@ -79,6 +79,21 @@ def test_a_crossing_is_said_with_its_interval_and_with_one_round_without() -> No
         assert "to be moved" not in text, "without measured copies nothing is said of moving"
 
 
+def test_an_advantage_that_fades_is_not_carried_on_to_the_largest_size() -> None:
+    rows = [
+        factory.result(name, {"n": n}, median=median)
+        for name, n, median in (
+            ("torch:cpu", 256, 0.01),
+            ("torch:cuda:0", 256, 0.02),
+            ("torch:cpu", 512, 0.02),
+            ("torch:cuda:0", 512, 0.02),
+        )
+    ]
+    text = " ".join(topics(factory.run(rows), rows)["matmul"])
+    assert "Up to n = 256, torch:cpu beats torch:cuda:0; above, there is no difference" in text
+    assert "at n = 512 there is no difference beyond the noise (ratio 1.00" in text
+
+
 def test_one_round_says_that_there_is_no_interval() -> None:
     rows = factory.sweep(rounds=1)
     (text,) = topics(factory.run(rows), rows)["rounds"]

@@ -147,7 +147,7 @@ def test_the_same_code_twice_is_seldom_said_to_cross() -> None:
         only({ONE: straight, TWO: straight}, noise=0.02, seed=seed).without_transfer
         for seed in range(200)
     ]
-    assert sum(one.status == "undecided" for one in told) >= 0.95 * len(told)
+    assert sum(one.status == "undecided" for one in told) >= 0.9 * len(told)
     assert not any(one.status == "crosses" for one in told)
     assert all(one.between is None for one in told if one.status == "undecided")
 
@@ -171,11 +171,14 @@ def test_an_advantage_that_emerges_from_equality_has_no_lower_end() -> None:
     assert told.between == (64.0, 128.0)
 
 
-def test_an_advantage_that_is_lost_in_the_noise_is_undecided_above() -> None:
-    told = only({ONE: straight, TWO: lambda n: straight(n) * (2 if n < 100 else 1)})
-    assert told.without_transfer.status == "undecided"
-    assert told.without_transfer.low == 64
-    assert told.without_transfer.high is None
+def test_an_advantage_that_is_lost_in_the_noise_has_no_upper_end() -> None:
+    laws = {ONE: straight, TWO: lambda n: straight(n) * (2 if n < 100 else 1)}
+    told = only(laws).without_transfer
+    assert (told.status, told.ahead, told.size) == ("fades", str(ONE), 64)
+    assert (told.low, told.high) == (64, None)
+    assert told.between is None
+    single = only(laws, rounds=1).without_transfer
+    assert (single.status, single.size, single.low) == ("fades", 64, None)
 
 
 def test_the_subject_may_be_the_one_that_loses_at_large_sizes() -> None:

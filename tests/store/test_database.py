@@ -176,7 +176,7 @@ def test_cases_that_are_added_to_a_run_follow_those_that_were_planned(location: 
 def test_adding_a_case_twice_adds_nothing_and_says_why(location: str) -> None:
     with Store.open(location) as store:
         store.create_run(example_info(), [example_case(256)])
-        with pytest.raises(StoreError, match="is in run .* already; does another program resume"):
+        with pytest.raises(StoreError, match=r"is in run .* already; does another program resume"):
             store.add_cases(example_info().id, [example_case(320), example_case(256)])
         assert store.load().cases == (example_case(256),)
         with pytest.raises(StoreError, match="holds no run 'none'"):
