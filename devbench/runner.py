@@ -272,7 +272,7 @@ class Runner:
             worker.close()
 
     def _worker_variables(self, target: Target) -> dict[str, str]:
-        """Environment variables that the worker of a target gets: threads, wait policy, visibility."""
+        """Environment variables that the worker of a target gets: threads, math, visibility."""
         threads = target.threads or self.threads
         return frameworks()[target.framework].environment(target, threads)
 

