@@ -17,9 +17,7 @@ IDIOM = {"torch": "eager", "tensorflow": "function"}
 
 
 @pytest.fixture(scope="module", params=BOTH)
-def answer(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Any:
+def answer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """One run of small cases of all three suites in one framework, two rounds, as its JSON answer."""
     cli = DevBench(tmp_path_factory.mktemp("run"))
     words = [

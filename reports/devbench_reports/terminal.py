@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -79,6 +80,8 @@ def _print_group(console: Console, group: Group, crossovers: Sequence[Crossover]
         _indented(
             console, Text("~ spread inside the one process (5th to 95th percentile)", style="dim")
         )
+    if timed := [row for row in group.rows if row.median is not None]:
+        _indented(console, Text(_common(timed), style="dim"))
     for row in group.rows:
         if row.status != "ok":
             style = "dim" if row.status == "skipped" else "red"
@@ -87,6 +90,14 @@ def _print_group(console: Console, group: Group, crossovers: Sequence[Crossover]
     if rows := crossings.rows(group, crossovers):
         console.print(_crossings(rows, padding=1 if console.width < 100 else 2))
     console.print()
+
+
+def _common(rows: Sequence[Result]) -> str:
+    """What the rows share: the mode of each target, and how their results were found to be."""
+    modes = dict.fromkeys(f"{row.target} {row.mode or fmt.UNKNOWN}" for row in rows)
+    verdicts = Counter(row.numerics or "unchecked" for row in rows)
+    checked = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items())
+    return f"mode: {', '.join(modes)} · numerics: {checked}"
 
 
 def _indented(console: Console, text: Text) -> None:
@@ -107,9 +118,8 @@ def _table(
     table = Table(box=None, padding=(0, padding, 0, 0), pad_edge=False, header_style="dim")
     table.add_column("  case", overflow="fold")
     table.add_column("target", overflow="fold")
-    for name in ("median", view.plus_minus_heading(group.rows), "rate"):
+    for name in ("median", view.plus_minus_heading(group.rows), "rate", "of ceiling"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("numerics", no_wrap=True)
     table.add_column("doubt", no_wrap=True)
     for fixed, rows in blocks:
         if fixed:
@@ -125,7 +135,7 @@ def _table(
                 fmt.seconds(row.median),
                 view.plus_minus(row),
                 view.rate(row),
-                Text(row.numerics or fmt.NONE, style="red" if row.numerics == "mismatch" else ""),
+                fmt.quantity("ceiling_fraction", row.ceiling_fraction),
                 Text(mark, style=style),
             )
             last = case
