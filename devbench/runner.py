@@ -295,13 +295,14 @@ class Runner:
         self.tell(Probing(target))
         dtypes = {str(dict(case.params).get("dtype", "float32")) for case in self._own(target)}
         worker.send("ceilings", dtypes=sorted(dtypes), seconds=self._ceiling_s())
-        alive = True
+        alive, start = True, time.monotonic()
         try:
             answer = worker.receive(self.settings.case_timeout_s)
         except (WorkerGone, WorkerTimeout) as error:
             worker.kill()
             answer, alive = {"found": None, "error": str(error)}, False
         facts["ceilings"], facts["ceilings_error"] = answer["found"], answer["error"]
+        facts["ceilings_s"] = time.monotonic() - start
         self.sink.update_environment(self.run_id, self.environment)
         return alive
 

@@ -13,7 +13,8 @@ from devbench.model import Json
 class Settings:
     """rounds: fresh workers a target. seed: of the inputs and of the order of the cases.
 
-    warmup_s, share_s: bound of the warm-up and time for samples of one visit. step_s: a step that
+    warmup_s, share_s: bound of the warm-up and time for samples of one visit. precision: relative
+    half-width of the interval of a round's median that ends its sampling earlier. step_s: a step that
     is predicted to take longer is skipped. ceiling_s: time of one probe of a device's ceilings.
     case_timeout_s: a worker that is silent for so long inside a case is ended. time_budget_s: wall
     time of the whole run. crossover: sizes are added where one target overtakes another.
@@ -23,7 +24,8 @@ class Settings:
     quick: bool = False
     seed: int = 0
     warmup_s: float = 1.0
-    share_s: float = 0.6
+    share_s: float = 1.5
+    precision: float = 0.005
     step_s: float = 5.0
     ceiling_s: float = 0.2
     case_timeout_s: float = 300.0
@@ -44,8 +46,9 @@ class Settings:
         quick = {
             "rounds": 1,
             "quick": True,
-            "warmup_s": 0.4,
-            "share_s": 0.5,
+            "warmup_s": 0.5,
+            "share_s": 1.0,
+            "precision": 0.01,
             "step_s": 1.0,
             "ceiling_s": 0.05,
         }
@@ -62,5 +65,8 @@ class Settings:
     def limits(self, scale: float = 1.0) -> Limits:
         """The limits of one visit; `scale` < 1 shortens it for the sake of a time budget."""
         return Limits(
-            warmup_s=self.warmup_s * scale, share_s=self.share_s * scale, step_s=self.step_s
+            warmup_s=self.warmup_s * scale,
+            share_s=self.share_s * scale,
+            precision=self.precision,
+            step_s=self.step_s,
         )

@@ -79,12 +79,7 @@ def time(function: Callable[..., Any], *args: Any, seconds: float = 0.5, **kwarg
 
     timer, device = _timer(found)
     once = timer(run, 1) + timer(run, 1)
-    wait_s = 0.0 if timer.per_step else sampling.waiting_cost(timer)
-    block = (
-        sampling.event_block_length(min(once))
-        if timer.per_step
-        else sampling.block_length(min(once), sampling.clock_tick(), wait_s)
-    )
+    block = sampling.choose_block(timer, min(once), sampling.clock_tick())
     limits = sampling.Limits(warmup_s=2 * seconds, share_s=seconds)
 
     def sample() -> tuple[float, ...]:

@@ -13,7 +13,7 @@ from typing import Final
 
 from devbench.frameworks.base import Framework, Timer
 from devbench.frameworks.probes import Probe, Probes
-from devbench.measure.sampling import block_length, event_block_length, waiting_cost
+from devbench.measure.sampling import choose_block
 from devbench.model import DType, Json
 
 #: Sizes of the square products that are tried, ascending.
@@ -143,6 +143,4 @@ class CeilingMeter:
 
     def _block(self, step: Probe) -> int:
         seconds = min(*self._timer(step, 1), *self._timer(step, 1))
-        if self._timer.per_step:
-            return event_block_length(seconds)
-        return block_length(seconds, self._tick_s, waiting_cost(self._timer, 5))
+        return choose_block(self._timer, seconds, self._tick_s)

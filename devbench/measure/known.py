@@ -127,7 +127,7 @@ def _twice(
         step()
 
     # Threads that fell asleep make the first product of a block slower, so it must not stand alone.
-    block = max(5, _block(timer, step_s, tick_s))
+    block = max(5, sampling.choose_block(timer, step_s, tick_s))
     readings = [
         lambda: statistics.median(timer(double, block)),
         lambda: statistics.median(timer(step, block)),
@@ -162,25 +162,3 @@ def _product(
         if step_s >= least_s:
             break
     return step, step_s
-
-
-def _block(timer: Timer, step_s: float, tick_s: float) -> int:
-    if timer.per_step:
-        return sampling.event_block_length(step_s)
-    return sampling.block_length(step_s, tick_s, sampling.waiting_cost(timer))
-
-
-def round_median(units: int) -> float:
-    """Seconds of `units` of work: the median of one round of a short visit."""
-    timer = WallTimer(None, "CPU calls block")
-    step = Step(run=lambda: work(units))
-    step.run()  # the first call is no sample
-    block = _block(timer, min(timer(step.run, 1)), sampling.clock_tick())
-    sample = sampling.sampler(step, timer, block)
-    limits = sampling.Limits(warmup_s=0.2, share_s=0.2)
-    sampling.warm_up(sample, limits)
-    return statistics.median(sampling.take_samples(sample, limits))
-
-
-if __name__ == "__main__":
-    print(round_median(int(sys.argv[1])))

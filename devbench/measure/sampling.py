@@ -83,6 +83,13 @@ def event_block_length(step_s: float) -> int:
     return max(1, min(EVENT_BLOCK_MAX, math.ceil(EVENT_BLOCK_S / max(step_s, 1e-9))))
 
 
+def choose_block(timer: Timer, step_s: float, tick_s: float) -> int:
+    """Steps a sample, for a step that takes about `step_s`, as the kind of timer wants it."""
+    if timer.per_step:
+        return event_block_length(step_s)
+    return block_length(step_s, tick_s, waiting_cost(timer))
+
+
 def steady(samples: Sequence[float]) -> tuple[bool, float]:
     """Whether the recent samples no longer trend, and by how much they did.
 

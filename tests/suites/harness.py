@@ -19,10 +19,10 @@ from typing import IO, Any
 import numpy as np
 
 from devbench.declare import Benchmark
+from devbench.measure.bench import Bench
 from devbench.measure.inputs import as_reference, case_dtype, draw
 from devbench.measure.numerics import Verdict, compare
 from devbench.measure.tree import leaves, tree_map
-from devbench.measure.visit import Bench
 from devbench.model import Target
 from devbench.registry import Source, frameworks, load_suite
 

@@ -1,0 +1,87 @@
+"""A case as its worker sees it, and how a step is built from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from devbench.declare import Benchmark, Context, Step
+from devbench.errors import DeclarationError
+from devbench.frameworks.base import Framework
+from devbench.measure.cache import last_level_cache
+from devbench.measure.inputs import case_dtype, draw
+from devbench.measure.tree import tree_map
+from devbench.model import ParamValue
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """The case as this worker sees it, and the framework that runs it."""
+
+    benchmark: Benchmark
+    params: Mapping[str, ParamValue]
+    framework: Framework
+    devices: tuple[str, ...]
+    threads: int
+    seed: int
+    scratch: Path
+
+    @property
+    def address(self) -> str:
+        return self.devices[0]
+
+    @property
+    def mode(self) -> str:
+        """The axis of that name, else the framework's idiom."""
+        return str(self.params.get("mode", self.framework.modes[0]))
+
+    @contextmanager
+    def build(self) -> Iterator[tuple[Step, dict[str, Any]]]:
+        """A fresh step on fresh inputs (given as host arrays); closed and released at the end."""
+        host = draw(self.benchmark, self.params, self.seed)
+        dtype = case_dtype(self.params)
+        framework, address = self.framework, self.address
+        context = Context(
+            framework=framework.name,
+            device=framework.device(address),
+            devices=tuple(framework.device(one) for one in self.devices),
+            dtype=dtype,
+            mode=self.mode,
+            threads=self.threads,
+            params=self.params,
+            scratch=self.scratch,
+            compile=lambda function: framework.compile(function, self.mode),
+        )
+        tensors = tree_map(lambda array: framework.tensor(array, dtype, address), host)
+        built = self.benchmark.call(framework.name, self.params, ctx=context, **tensors)
+        step = built if isinstance(built, Step) else Step(run=built)
+        if self.params.get("cache") == "cold":
+            step = replace(step, reset=self._flushing(step.reset))
+        if not callable(step.run):
+            raise DeclarationError(
+                f"{self.benchmark.name}.{framework.name} returned {type(built).__name__}; it must return "
+                "a callable or a devbench.Step",
+                self.benchmark.where,
+            )
+        try:
+            yield step, host
+        finally:
+            if step.close is not None:
+                step.close()
+            del step, built, tensors, context
+            framework.release()
+
+    def _flushing(self, reset: Callable[[], None] | None) -> Callable[[], None]:
+        """Before each step, untimed: overwrite the caches, after whatever the step itself resets."""
+        cache = self.framework.cache_bytes(self.address) or last_level_cache()
+        flush = self.framework.probes(self.address, cache).flush()
+
+        def start_cold() -> None:
+            if reset is not None:
+                reset()
+            flush()
+
+        return start_cold
