@@ -24,7 +24,7 @@ class Settings:
     quick: bool = False
     seed: int = 0
     warmup_s: float = 1.0
-    share_s: float = 1.5
+    share_s: float = 2.0
     precision: float = 0.005
     step_s: float = 5.0
     ceiling_s: float = 0.2

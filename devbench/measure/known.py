@@ -162,3 +162,19 @@ def _product(
         if step_s >= least_s:
             break
     return step, step_s
+
+
+def round_median(units: int) -> float:
+    """Seconds of `units` of work: the median of one round of a short visit."""
+    timer = WallTimer(None, "CPU calls block")
+    step = Step(run=lambda: work(units))
+    step.run()  # the first call is no sample
+    block = sampling.choose_block(timer, min(timer(step.run, 1)), sampling.clock_tick())
+    sample = sampling.sampler(step, timer, block)
+    limits = sampling.Limits(warmup_s=0.2, share_s=0.2)
+    sampling.warm_up(sample, limits)
+    return statistics.median(sampling.take_samples(sample, limits))
+
+
+if __name__ == "__main__":
+    print(round_median(int(sys.argv[1])))
