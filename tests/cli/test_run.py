@@ -201,7 +201,7 @@ def test_a_time_budget_that_ends_before_anything_exits_124(devbench_cli: DevBenc
 
 
 def test_ctrl_c_keeps_what_was_measured_and_exits_130(devbench_cli: DevBench) -> None:
-    child = devbench_cli.start("run", "sum", "--framework", "fake", "--rounds", "50", "--json")
+    child = devbench_cli.start("run", "sum", *FAKE, "--rounds", "50", "--json")
     _wait_for_measurements(devbench_cli, 2)
     child.send_signal(signal.SIGINT)
     out, err = child.communicate(timeout=60)
