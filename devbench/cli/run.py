@@ -143,8 +143,10 @@ def run(
         stored = opened.load(session.info.id)
         if write is not None:
             write(render(stored, "html"))
-            note(f"report: {report.resolve() if report else ''}")
     sys.stdout.write(render(stored, "json" if json else "text"))
+    sys.stdout.flush()
+    if report is not None:
+        note(f"report: {report.resolve()}")
     if state == "interrupted":
         what = "interrupted" if interrupted else "the time budget is used up"
         note(

@@ -27,7 +27,7 @@ RUN = (
 )
 #: Shortens each visit to about a third; the run ends well before.
 BUDGET = ("--time-budget", "60")
-ROUNDS, CASES = 12, 4
+ROUNDS, CASES = 8, 4
 
 
 def stored(path: Path) -> dict[tuple[str, int], str]:
