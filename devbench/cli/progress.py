@@ -45,7 +45,8 @@ class Progress:
                 refresh_per_second=1,
                 transient=True,
             )
-            self._task = self._bar.add_task("", total=None, left="")
+            visits = len(session.cases) * session.settings.rounds
+            self._task = self._bar.add_task("", total=visits, left="")
             self._bar.start()
         return self
 
