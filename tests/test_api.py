@@ -164,3 +164,37 @@ def test_a_notebook_runs_times_and_shows_a_run(tmp_path: Path) -> None:
         tmp_path,
     )
     assert out.strip().endswith("torch:cpu")
+
+
+def test_a_hanging_case_is_ended_and_costs_its_own_row_and_the_larger_ones(tmp_path: Path) -> None:
+    out = script(
+        """
+        import os
+        os.environ["FAKE_TROUBLE"] = "hang"
+        from devbench import session as sessions
+        from devbench.settings import Settings
+        from devbench.store import Store
+
+        request = sessions.Request(
+            select=("trouble", "sum[n=100]"),
+            frameworks=("fake",),
+            settings=Settings.for_quick(case_timeout_s=4.0),
+            params=("n=1,2,3", "dtype=float32"),
+        )
+        session = sessions.prepare(request)
+        with Store.open() as store:
+            assert sessions.carry_out(session, store) == "complete"
+            run = store.load(session.info.id)
+        for measurement in sorted(run.measurements, key=lambda one: one.case_id):
+            print(measurement.case_id, measurement.status, measurement.reason, measurement.detail)
+        """,
+        tmp_path,
+    )
+    rows = out.splitlines()
+    assert rows[0].startswith("sum[n=100,dtype=float32]@fake:cpu ok")
+    told = [row for row in rows if row.startswith("trouble")]
+    assert told[0].startswith("trouble[n=1,kind=fine]@fake:cpu ok")
+    assert told[1] == (
+        "trouble[n=2,kind=fine]@fake:cpu timeout case-timeout no answer within 4 s; the worker was ended"
+    )
+    assert told[2] == "trouble[n=3,kind=fine]@fake:cpu skipped too-slow n=2 was ended after 4 s"
