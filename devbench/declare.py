@@ -60,6 +60,8 @@ class Step:
     reset: called before each `run`, untimed; samples are then single steps.
     close: called when the case is done.
     clock: runs the step and returns its seconds, where the step must time itself.
+    metrics: called once after the samples: further figures of the case, such as where its time went.
+    A name ends in its unit (``_s``, ``_bytes``, ``_per_s``, ``_fraction``); a text is a remark.
     """
 
     run: Callable[[], Any]
@@ -67,6 +69,7 @@ class Step:
     reset: Callable[[], None] | None = None
     close: Callable[[], None] | None = None
     clock: Callable[[], float] | None = None
+    metrics: Callable[[], Mapping[str, float | str]] | None = None
     stateful: bool = False
 
 

@@ -62,11 +62,19 @@ QUALITY_REASONS: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class DType:
-    """A number format. `eps` is the distance from 1 to the next number; None for integers."""
+    """A number format. `eps` is the distance from 1 to the next number; None for integers.
+
+    tfloat32 is float32 in memory, of which products take 10 bits of the fraction (NVIDIA's TF32).
+    """
 
     name: str
     itemsize: int
     eps: float | None
+
+    @property
+    def storage(self) -> str:
+        """The dtype that tensors have."""
+        return "float32" if self.name == "tfloat32" else self.name
 
     @property
     def is_float(self) -> bool:
@@ -78,6 +86,7 @@ DTYPES: Final[Mapping[str, DType]] = {
     for dtype in (
         DType("float64", 8, 2.0**-52),
         DType("float32", 4, 2.0**-23),
+        DType("tfloat32", 4, 2.0**-10),
         DType("bfloat16", 2, 2.0**-7),
         DType("float16", 2, 2.0**-10),
         DType("int64", 8, None),
@@ -234,6 +243,8 @@ class Measurement:
     threads_used: CPU time over wall time of the process under a load that uses every thread.
     input_bytes, output_bytes: what all inputs (weights too) and all outputs hold in the case's dtype;
     outputs are counted where the result is checked.
+    yardstick: the fixed step that was timed beside the samples, and its median duration, by which the
+    machine's drift can be told from the case. metrics: what the step itself adds (`Step.metrics`).
     """
 
     case_id: str
@@ -265,7 +276,9 @@ class Measurement:
     output_bytes: int | None = None
     peak_memory_bytes: int | None = None
     telemetry: Mapping[str, Json] = field(default_factory=dict)
-    extra: Mapping[str, Json] = field(default_factory=dict)
+    yardstick: str | None = None
+    yardstick_s: float | None = None
+    metrics: Mapping[str, Json] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -344,6 +357,12 @@ class Result:
     first_call_s: float | None = _column("s", "the first call: lazy set-up, tracing, compilation")
     clock: str | None = _column("", "the clock, and how the device was waited for")
 
+    yardstick: str | None = _column("", "the fixed step that was timed beside the samples")
+    yardstick_s: float | None = _column("s", "median of its round medians")
+    yardsticks: float | None = _column(
+        "1", "median of the rounds' median over yardstick: the drift of the machine taken out"
+    )
+
     flop_per_s: float | None = _column("1/s", "declared floating-point operations over the median")
     bytes_per_s: float | None = _column("B/s", "declared bytes over the median")
     items_per_s: float | None = _column("1/s", "declared items (images, samples) over the median")
@@ -355,10 +374,14 @@ class Result:
     peak_memory_bytes: int | None = _column("B", "the most memory that the case held")
     energy_j: float | None = _column("J", "energy of one step; null where no counter is readable")
     energy_source: str | None = _column("", "the counter that was read")
+    items_per_j: float | None = _column("1/J", "items for a joule, which is rate per watt")
     sm_clock_hz: float | None = _column(
         "Hz", "median clock of the GPU's multiprocessors while timing"
     )
     temperature_c: float | None = _column("°C", "highest temperature while timing")
+    metrics: Mapping[str, Json] = _column(
+        "", "further figures of the benchmark, the unit in each name; medians of the rounds"
+    )
 
 
 #: Column name → (unit, what it says), in the order of the table.

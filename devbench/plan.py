@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from devbench.declare import Benchmark
 from devbench.errors import NothingMeasured, UsageError, unknown
 from devbench.model import Case, Device, ParamValue, Target, format_value
-from devbench.registry import Catalog
+from devbench.registry import Catalog, frameworks
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +134,9 @@ def read_value(benchmark: Benchmark, axis: str, text: str) -> ParamValue:
         raise UsageError(
             f"{benchmark.name}'s axis {axis!r} takes {kind}, e.g. {axis}={example}, not {text!r}"
         ) from None
-    if axis == benchmark.size and number <= 0:
-        raise UsageError(f"{benchmark.name}'s size {axis!r} must be positive, not {text}")
+    counts = whole and all(value > 0 for value in declared if not isinstance(value, str))
+    if number <= 0 and (counts or axis == benchmark.size):
+        raise UsageError(f"{benchmark.name}'s axis {axis!r} must be positive, not {text}")
     return number
 
 
@@ -195,8 +196,8 @@ def make_cases(
     for benchmark, pattern in chosen:
         for params in expand(benchmark, pattern, overrides, quick):
             work = benchmark.work(params)
-            for target in targets:
-                if target.framework not in benchmark.builders:
+            for target in _widened(targets, params):
+                if target.framework not in benchmark.builders or not _has_mode(target, params):
                     continue
                 if not fnmatchcase(str(target), pattern.target):
                     continue
@@ -209,6 +210,32 @@ def make_cases(
             f"{', '.join(map(str, targets)) or 'no device'}"
         )
     return tuple(cases.values())
+
+
+def _widened(targets: Sequence[Target], params: Mapping[str, ParamValue]) -> list[Target]:
+    """The targets at that point: with an axis `world_size`, as many devices of a kind together.
+
+    Fewer where there are not so many, which the benchmark then says. A CPU is one device however many
+    ranks share it.
+    """
+    world = params.get("world_size")
+    if world is None:
+        return list(targets)
+    kinds: dict[tuple[str, str, int | None], list[str]] = {}
+    for target in targets:
+        for address in target.devices:
+            kind = target.framework, address.split(":")[0].lower(), target.threads
+            kinds.setdefault(kind, []).append(address)
+    return [
+        Target(framework, tuple(addresses[: 1 if kind == "cpu" else int(world)]), threads)
+        for (framework, kind, threads), addresses in kinds.items()
+    ]
+
+
+def _has_mode(target: Target, params: Mapping[str, ParamValue]) -> bool:
+    """A way of executing that a framework does not have makes no case of it."""
+    framework = frameworks().get(target.framework)
+    return framework is None or params.get("mode", framework.modes[0]) in framework.modes
 
 
 def series(case: Case, size: str | None) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from devbench.measure.check import write_reference
 from devbench.measure.known import device_readings
 from devbench.measure.sampling import Limits, clock_tick
 from devbench.measure.visit import describe_error, visit
+from devbench.measure.yardstick import Yardsticks
 from devbench.model import Target, dtype
 from devbench.protocol import Message, ProtocolError, claim_stdout, decode, encode
 
@@ -62,6 +63,7 @@ class Worker:
         self._framework: Framework | None = None
         self._target: Target | None = None
         self._threads = 1
+        self._yardsticks: Yardsticks | None = None
         self._tick_s = clock_tick()
 
     def serve(self, messages: queue.SimpleQueue[Message]) -> None:
@@ -97,6 +99,9 @@ class Worker:
         # 60 (torch) to 150 (TensorFlow) that it takes to look at all of it.
         gc.freeze()
         self._framework, self._target, self._threads = framework, target, message["threads"]
+        address = target.devices[0]
+        cache = framework.cache_bytes(address) or last_level_cache()
+        self._yardsticks = Yardsticks(framework, address, cache)
         view = framework.describe()
         self._send(
             "ready",
@@ -106,7 +111,7 @@ class Worker:
             build=dict(view.build),
             settings=dict(framework.settings()),
             import_s=import_s,
-            threads_used=threads_used(framework, target.devices[0]),
+            threads_used=threads_used(framework, address),
         )
 
     def _measure(self, message: Message) -> None:
@@ -120,6 +125,7 @@ class Worker:
                 facts={"status": "failed", "reason": "declaration", "detail": str(error)},
             )
             return
+        assert self._yardsticks is not None
         bench = Bench(
             benchmark,
             message["params"],
@@ -135,6 +141,7 @@ class Worker:
             Limits(**message["limits"]),
             self._tick_s,
             None if check is None else Path(check),
+            self._yardsticks,
             lambda phase: self._send("doing", phase=phase),
         )
         self._send("measured", facts=facts)

@@ -200,7 +200,6 @@ def test_an_override_without_axis_or_value_is_refused(text: str) -> None:
         (AXPY, "alpha", "-1e-3", -0.001),
         (MLP, "width", "auto", "auto"),
         (MLP, "width", "1", 1),
-        (MLP, "batch", "0", 0),
     ],
 )
 def test_a_value_takes_the_type_of_its_axis(
@@ -215,8 +214,9 @@ def test_a_value_takes_the_type_of_its_axis(
     [
         (GEMM, "n", "big", "gemm's axis 'n' takes a whole number, e.g. n=256, not 'big'"),
         (GEMM, "n", "1.5", "takes a whole number"),
-        (GEMM, "n", "0", "gemm's size 'n' must be positive, not 0"),
-        (GEMM, "n", "-4", "gemm's size 'n' must be positive, not -4"),
+        (GEMM, "n", "0", "gemm's axis 'n' must be positive, not 0"),
+        (GEMM, "n", "-4", "gemm's axis 'n' must be positive, not -4"),
+        (MLP, "batch", "0", "mlp's axis 'batch' must be positive, not 0"),
         (GEMM, "n", "9" * 400, "takes a whole number"),
         (GEMM, "dtype", "float31", "did you mean 'float32'"),
         (
@@ -420,3 +420,38 @@ def test_the_order_is_the_same_in_every_process() -> None:
         text=True,
     )
     assert done.stdout.split() == [case.id for r in (0, 1) for case in order(CASES, SIZES, r, 5)]
+
+
+# ---- several devices, and ways of executing
+
+RANKS = declare("ranks", "parallel", {"world_size": [1, 2, 4]}, ["torch"])
+MODES = declare(
+    "modes", "networks", {"mode": ["eager", "compiled", "xla"]}, ["torch", "tensorflow"]
+)
+
+
+def targets_of(benchmark: Benchmark, *targets: Target) -> list[str]:
+    return [str(case.target) for case in make_cases([(benchmark, EVERYTHING)], targets, {}, False)]
+
+
+def test_a_world_size_takes_as_many_devices_of_a_kind_as_there_are() -> None:
+    gpus = [Target("torch", (f"cuda:{index}",)) for index in range(3)]
+    assert targets_of(RANKS, *gpus) == ["torch:cuda:0", "torch:cuda:0-1", "torch:cuda:0-2"]
+
+
+def test_ranks_on_a_cpu_share_its_one_device() -> None:
+    assert targets_of(RANKS, CPU, Target("torch", ("cpu",), 1)) == [
+        target for _ in (1, 2, 4) for target in ("torch:cpu", "torch:cpu;threads=1")
+    ]
+
+
+def test_a_mode_that_a_framework_lacks_makes_no_case() -> None:
+    cases = make_cases(
+        [(MODES, EVERYTHING)], [CPU, Target("tensorflow", ("CPU:0",))], {}, quick=False
+    )
+    assert [(case.target.framework, dict(case.params)["mode"]) for case in cases] == [
+        ("torch", "eager"),
+        ("tensorflow", "eager"),
+        ("torch", "compiled"),
+        ("tensorflow", "xla"),
+    ]

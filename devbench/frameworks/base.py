@@ -6,13 +6,17 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from devbench.frameworks.probes import Probes
 from devbench.model import Device, DType, Json, Target
 
 if TYPE_CHECKING:
     import numpy as np
+
+
+#: What `Framework.unsupported` says of TF32 elsewhere.
+NO_TF32: Final = "only NVIDIA GPUs from compute capability 8.0 on compute in TF32"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,10 @@ class Framework(Protocol):
 
     def scope(self, address: str) -> AbstractContextManager[Any]:
         """Builders and steps run inside it."""
+        ...
+
+    def math(self, dtype: DType) -> AbstractContextManager[Any]:
+        """Products inside it are computed as `dtype` says, where its tensors do not tell (TF32)."""
         ...
 
     def tensor(self, array: np.ndarray, dtype: DType, address: str) -> Any:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import gc
 import re
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from devbench.frameworks.base import FrameworkView, Timer, WallTimer
+from devbench.frameworks.base import NO_TF32, FrameworkView, Timer, WallTimer
 from devbench.frameworks.probes import Probes
 from devbench.frameworks.tensorflow_probes import TensorFlowProbes
 from devbench.model import Device, DType, Json, Target
@@ -131,10 +131,22 @@ class TensorFlowFramework:
         visible = [gpu.name.rsplit(":", 1)[1] for gpu in self._tf.config.get_visible_devices("GPU")]
         return f"GPU:{visible.index(index)}"
 
+    @contextmanager
+    def math(self, dtype: DType) -> Iterator[None]:
+        if dtype.name != "tfloat32":
+            yield
+            return
+        switch = self._tf.config.experimental.enable_tensor_float_32_execution
+        switch(True)
+        try:
+            yield
+        finally:
+            switch(False)
+
     def tensor(self, array: np.ndarray, dtype: DType, address: str) -> Any:
         with self.scope(address):
             is_float = array.dtype.kind == "f"
-            return self._tf.convert_to_tensor(array, dtype=dtype.name if is_float else None)
+            return self._tf.convert_to_tensor(array, dtype=dtype.storage if is_float else None)
 
     def numpy(self, tensor: Any) -> np.ndarray | None:
         if not self._tf.is_tensor(tensor) and not isinstance(tensor, self._tf.Variable):
@@ -144,7 +156,17 @@ class TensorFlowFramework:
         return tensor.numpy()  # type: ignore[no-any-return]
 
     def unsupported(self, dtype: DType, address: str) -> str | None:
+        if dtype.name == "tfloat32" and not self._has_tf32(address):
+            return NO_TF32
         return None
+
+    def _has_tf32(self, address: str) -> bool:
+        kind, index = address.split(":")
+        if kind != "GPU":
+            return False
+        gpu = self._tf.config.list_physical_devices("GPU")[int(index)]
+        details = self._tf.config.experimental.get_device_details(gpu)
+        return details.get("compute_capability", (0, 0)) >= (8, 0)  # type: ignore[no-any-return]
 
     def compile(self, function: Callable[..., Any], mode: str) -> Callable[..., Any]:
         if mode == "eager":

@@ -22,7 +22,7 @@ class TensorFlowProbes:
 
     def gemm(self, n: int, dtype: DType) -> Probe:
         tf = self._tf
-        a, b = (tf.cast(self._random(n, n), dtype.name) for _ in range(2))
+        a, b = (tf.cast(self._random(n, n), dtype.storage) for _ in range(2))
         product = tf.function(tf.matmul)
         return lambda: product(a, b)
 

@@ -7,11 +7,11 @@ on such a device.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from devbench.frameworks.base import FrameworkView, Timer, WallTimer
+from devbench.frameworks.base import NO_TF32, FrameworkView, Timer, WallTimer
 from devbench.frameworks.probes import Probes
 from devbench.frameworks.torch_probes import TorchProbes
 from devbench.model import Device, DType, Json, Target
@@ -70,12 +70,14 @@ class TorchFramework:
 
     def start(self, target: Target | None, threads: int) -> None:
         self.adopt()
-        torch = self._torch
-        torch.set_num_threads(threads)
+        self._torch.set_num_threads(threads)
         # float32 means float32 in both frameworks: TF32 keeps 10 bits of the fraction of 23. torch
         # has it off for matrix products and on for convolutions by default.
-        torch.set_float32_matmul_precision("highest")
-        torch.backends.cudnn.allow_tf32 = False
+        self._set_tf32(False)
+
+    def _set_tf32(self, on: bool) -> None:
+        self._torch.set_float32_matmul_precision("high" if on else "highest")
+        self._torch.backends.cudnn.allow_tf32 = on
 
     def adopt(self) -> None:
         import torch
@@ -155,10 +157,21 @@ class TorchFramework:
     def scope(self, address: str) -> AbstractContextManager[Any]:
         return self._torch.cuda.device(address) if address.startswith("cuda") else nullcontext()
 
+    @contextmanager
+    def math(self, dtype: DType) -> Iterator[None]:
+        if dtype.name != "tfloat32":
+            yield
+            return
+        self._set_tf32(True)
+        try:
+            yield
+        finally:
+            self._set_tf32(False)
+
     def tensor(self, array: np.ndarray, dtype: DType, address: str) -> Any:
         tensor = self._torch.from_numpy(array)
         if tensor.is_floating_point():
-            tensor = tensor.to(getattr(self._torch, dtype.name))
+            tensor = tensor.to(getattr(self._torch, dtype.storage))
         return tensor.to(address)
 
     def numpy(self, tensor: Any) -> np.ndarray | None:
@@ -172,7 +185,17 @@ class TorchFramework:
     def unsupported(self, dtype: DType, address: str) -> str | None:
         if address == "mps" and dtype.name == "float64":
             return "MPS has no float64"
+        if dtype.name == "tfloat32" and not self._has_tf32(address):
+            return NO_TF32
         return None
+
+    def _has_tf32(self, address: str) -> bool:
+        torch = self._torch
+        return (
+            address.startswith("cuda")
+            and torch.version.hip is None
+            and torch.cuda.get_device_capability(address) >= (8, 0)
+        )
 
     def compile(self, function: Callable[..., Any], mode: str) -> Callable[..., Any]:
         return function if mode == "eager" else self._torch.compile(function)

@@ -20,7 +20,7 @@ class TorchProbes:
 
     def gemm(self, n: int, dtype: DType) -> Probe:
         torch = self._torch
-        kind = getattr(torch, dtype.name)
+        kind = getattr(torch, dtype.storage)
         a, b = self._random(n, n).to(kind), self._random(n, n).to(kind)
         # Written in place: allocating the result anew costs page faults that are not the product's.
         out = torch.empty(n, n, dtype=kind, device=self._address)

@@ -100,6 +100,10 @@ class CeilingMeter:
         return found
 
     def _gemm(self, dtype: DType) -> Gemm:
+        with self._framework.math(dtype):
+            return self._best_gemm(dtype)
+
+    def _best_gemm(self, dtype: DType) -> Gemm:
         best: tuple[float, int, list[float]] | None = None
         for n in GEMM_SIZES:
             times = self._times(self._probes.gemm(n, dtype))

@@ -82,8 +82,8 @@ def _unfit(leaf: np.ndarray, target: DType) -> str | None:
 def rounded(array: np.ndarray, target: DType) -> np.ndarray:
     """Floats rounded to nearest even in `target`, held in float32 (float64 for float64).
 
-    bfloat16 is the upper half of a float32, so it is rounded on the bits. What is too large becomes
-    infinite. The arrays are contiguous: frameworks take no negative strides.
+    bfloat16 and TF32 are a float32 without its last bits, so they are rounded on the bits. What is
+    too large becomes infinite. The arrays are contiguous: frameworks take no negative strides.
     """
     if array.dtype.kind != "f":
         return np.asarray(array, order="C")
@@ -93,10 +93,11 @@ def rounded(array: np.ndarray, target: DType) -> np.ndarray:
         if target.name == "float16":
             return np.asarray(array, np.float16, order="C").astype(np.float32)
         single = np.array(array, np.float32, order="C")
-    if target.name == "bfloat16":
+    dropped = {"bfloat16": 16, "tfloat32": 13}.get(target.name)
+    if dropped is not None:
         bits = single.view(np.uint32)
-        bits += ((bits >> 16) & 1) + np.uint32(0x7FFF)
-        bits &= np.uint32(0xFFFF0000)
+        bits += ((bits >> dropped) & 1) + np.uint32((1 << (dropped - 1)) - 1)
+        bits &= np.uint32(0xFFFFFFFF << dropped & 0xFFFFFFFF)
     return single
 
 

@@ -23,6 +23,9 @@ WAITS_A_SAMPLE: Final = 100
 #: Queued steps with an event pair each: enough to fill this time, but not more than this many.
 EVENT_BLOCK_S: Final = 0.02
 EVENT_BLOCK_MAX: Final = 256
+#: How often the yardstick is laid beside the samples.
+BESIDE_EVERY_S: Final = 0.1
+BESIDE_EVERY: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,18 +158,41 @@ def take_samples(
     sample: Callable[[], Sequence[float]],
     limits: Limits,
     now: Callable[[], float] = time.perf_counter,
+    beside: Callable[[], None] | None = None,
 ) -> list[float]:
     """Samples until the median is known to the precision, or the share of time is used up.
 
     A quarter of the share is always used: a few samples in a row agree with each other far better
     than with those of the next tenth of a second.
+
+    beside: called before, after and between the samples, every `BESIDE_EVERY_S` seconds and so many
+    samples at most, so that what it leaves in the caches meets few of them.
     """
+    if beside is not None:
+        beside()
+        try:
+            return _take(sample, limits, now, beside)
+        finally:
+            beside()
+    return _take(sample, limits, now, lambda: None)
+
+
+def _take(
+    sample: Callable[[], Sequence[float]],
+    limits: Limits,
+    now: Callable[[], float],
+    beside: Callable[[], None],
+) -> list[float]:
     start = now()
     taken: list[float] = []
     checked = 0
+    last_s, last_count = 0.0, 0
     while True:
         taken += sample()
         elapsed = now() - start
+        if elapsed - last_s >= BESIDE_EVERY_S and len(taken) - last_count >= BESIDE_EVERY:
+            beside()
+            last_s, last_count = elapsed, len(taken)
         if elapsed >= limits.share_s and len(taken) >= limits.min_samples:
             return taken
         if elapsed >= 3 * max(limits.share_s, limits.step_s) and len(taken) >= 2:

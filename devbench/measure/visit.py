@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from devbench.measure import memory, sampling
 from devbench.measure.bench import Bench
 from devbench.measure.check import check
 from devbench.measure.inputs import case_dtype, held_bytes
+from devbench.measure.yardstick import Yardsticks
 
 
 def visit(
@@ -21,6 +23,7 @@ def visit(
     limits: sampling.Limits,
     tick_s: float,
     expected: Path | None,
+    yardsticks: Yardsticks,
     doing: Callable[[str], None],
 ) -> dict[str, Any]:
     """Measure a case. Returns fields of a `Measurement`, whatever happens short of a crash.
@@ -38,8 +41,8 @@ def visit(
             raise Unsupported(
                 f"{framework.name} has no mode {bench.mode!r}; it has {framework.modes}"
             )
-        with framework.scope(bench.address):
-            facts |= _time(bench, limits, tick_s, expected, doing)
+        with framework.scope(bench.address), framework.math(dtype):
+            facts |= _time(bench, limits, tick_s, expected, yardsticks, doing)
     except Unsupported as error:
         return facts | {"status": "skipped", "reason": "unsupported", "detail": str(error)}
     except DeclarationError as error:
@@ -60,11 +63,14 @@ def _time(
     limits: sampling.Limits,
     tick_s: float,
     expected: Path | None,
+    yardsticks: Yardsticks,
     doing: Callable[[str], None],
 ) -> dict[str, Any]:
     """Build, call, check and time a case. The check is on the first call of the build, before anything
     is timed: it is fresh then, whatever state the step may have."""
     framework, address = bench.framework, bench.address
+    # It holds memory that is not the case's.
+    yardstick = yardsticks.beside(bench.benchmark.work(bench.params))
     doing("build")
     peak = Peak(framework, address)
     start = time.perf_counter()
@@ -108,10 +114,38 @@ def _time(
         }
         doing("timing")
         start = time.perf_counter()
-        facts["samples"] = sampling.take_samples(sample, limits)
+        facts["samples"] = sampling.take_samples(sample, limits, beside=yardstick.burst)
         facts["timing_s"] = time.perf_counter() - start
+        facts |= {"yardstick": yardstick.name, "yardstick_s": yardstick.take()}
         peak.pause()
+        if step.metrics is not None:
+            facts["metrics"] = _metrics(bench, step.metrics())
     return facts | {"peak_memory_bytes": peak.bytes}
+
+
+def _metrics(bench: Bench, found: Any) -> dict[str, float | str]:
+    """Numbers as floats; what is neither number nor text, or not finite, is refused by name."""
+    if not isinstance(found, Mapping):
+        raise DeclarationError(
+            f"{bench.benchmark.name}'s metrics must be a dict, not {type(found).__name__}",
+            bench.benchmark.where,
+        )
+    kept: dict[str, float | str] = {}
+    for name, value in found.items():
+        if isinstance(value, str):
+            kept[str(name)] = value
+            continue
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not math.isfinite(number):
+            raise DeclarationError(
+                f"{bench.benchmark.name}'s metric {name!r} is {value!r}; give a finite number or a text",
+                bench.benchmark.where,
+            )
+        kept[str(name)] = number
+    return kept
 
 
 class Peak:
@@ -121,13 +155,17 @@ class Peak:
         self._framework = framework
         self._address = address
         framework.reset_peak_memory(address)
+        # What the worker itself holds there, such as a yardstick.
+        self._held = framework.peak_memory(address) or 0
         self._resident = memory.reset_peak()
         self.bytes: int | None = None
 
     def pause(self) -> None:
         """Take the peak so far; what follows, until `go_on`, is not the case's."""
         found = self._framework.peak_memory(self._address)
-        if found is None and self._resident is not None and (most := memory.peak()) is not None:
+        if found is not None:
+            found = max(0, found - self._held)
+        elif self._resident is not None and (most := memory.peak()) is not None:
             found = max(0, most - self._resident)
         if found is not None:
             self.bytes = max(found, self.bytes or 0)

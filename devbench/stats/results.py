@@ -14,6 +14,7 @@ from devbench.model import SEVERITY, Case, Json, Measurement, Numerics, Result, 
 from devbench.stats.intervals import log_t_interval
 from devbench.stats.quality import judge
 from devbench.stats.roofline import Position, best, locate
+from devbench.stats.scaling import with_efficiency
 from devbench.telemetry import Summary, energy
 
 _NUMERICS: tuple[Numerics, ...] = ("mismatch", "match", "exact", "unchecked")
@@ -24,11 +25,13 @@ def summarize(run: Run) -> list[Result]:
     by_case: dict[str, list[Measurement]] = {case.id: [] for case in run.cases}
     for measurement in run.measurements:
         by_case[measurement.case_id].append(measurement)
-    return [
-        _result(run, case, sorted(by_case[case.id], key=lambda m: m.round))
-        for case in run.cases
-        if by_case[case.id]
-    ]
+    return with_efficiency(
+        [
+            _result(run, case, sorted(by_case[case.id], key=lambda m: m.round))
+            for case in run.cases
+            if by_case[case.id]
+        ]
+    )
 
 
 def _result(run: Run, case: Case, visits: Sequence[Measurement]) -> Result:
@@ -58,7 +61,7 @@ def _result(run: Run, case: Case, visits: Sequence[Measurement]) -> Result:
         dtype=str(params.get("dtype", "float32")),
         mode=next((visit.mode for visit in visits if visit.mode), None),
         threads=next((visit.threads for visit in visits if visit.threads), facts.get("threads")),
-        world_size=len(case.target.devices),
+        world_size=int(params.get("world_size", len(case.target.devices))),
         status=worst.status,
         reason=_reason(worst),
         quality=quality,
@@ -70,9 +73,11 @@ def _result(run: Run, case: Case, visits: Sequence[Measurement]) -> Result:
             default=None,
         ),
         **_times(timed),
+        **_yardstick(timed),
         **_rates(case, timed),
         **asdict(position),
-        **_telemetry(timed),
+        **_telemetry(case, timed),
+        metrics=_metrics(timed),
     )
 
 
@@ -123,7 +128,35 @@ def _times(timed: Sequence[Measurement]) -> dict[str, Any]:
     }
 
 
-def _telemetry(timed: Sequence[Measurement]) -> dict[str, Any]:
+def in_yardsticks(timed: Sequence[Measurement]) -> list[float]:
+    """One figure a round: its median over its yardstick's; empty where a round has none."""
+    if not all(visit.yardstick_s for visit in timed):
+        return []
+    return [statistics.median(visit.samples) / (visit.yardstick_s or 1) for visit in timed]
+
+
+def _yardstick(timed: Sequence[Measurement]) -> dict[str, Any]:
+    names = {visit.yardstick for visit in timed}
+    return {
+        "yardstick": names.pop() if len(names) == 1 else None,
+        "yardstick_s": _median(visit.yardstick_s for visit in timed),
+        "yardsticks": _median(in_yardsticks(timed)),
+    }
+
+
+def _metrics(timed: Sequence[Measurement]) -> dict[str, float | str]:
+    """Medians of the rounds; of a text the last round's."""
+    found: dict[str, list[float | str]] = {}
+    for visit in timed:
+        for name, value in visit.metrics.items():
+            found.setdefault(name, []).append(value)
+    return {
+        name: values[-1] if isinstance(values[-1], str) else _median(values) or 0.0
+        for name, values in found.items()
+    }
+
+
+def _telemetry(case: Case, timed: Sequence[Measurement]) -> dict[str, Any]:
     """Energy of a step, clock and temperature, over the rounds in which they were read."""
     watched = [(Summary.from_json(visit.telemetry), visit) for visit in timed if visit.telemetry]
     energies = [
@@ -131,9 +164,11 @@ def _telemetry(timed: Sequence[Measurement]) -> dict[str, Any]:
         for summary, visit in watched
         if (found := energy(summary, len(visit.samples) * visit.block)) is not None
     ]
+    joules = _median(found for found, _ in energies)
     return {
-        "energy_j": _median(joules for joules, _ in energies),
+        "energy_j": joules,
         "energy_source": energies[0][1] if energies else None,
+        "items_per_j": case.work.items / joules if case.work.items and joules else None,
         "sm_clock_hz": _median(summary.sm_clock_hz for summary, _ in watched),
         "temperature_c": max(
             (summary.temperature_c for summary, _ in watched if summary.temperature_c is not None),

@@ -56,6 +56,9 @@ class FakeFramework:
     def scope(self, address: str) -> AbstractContextManager[Any]:
         return nullcontext()
 
+    def math(self, dtype: DType) -> AbstractContextManager[Any]:
+        return nullcontext()
+
     def tensor(self, array: np.ndarray, dtype: DType, address: str) -> Any:
         return array
 

@@ -45,6 +45,8 @@ def visit(of: Case, round_: int = 0, **changes: Any) -> Measurement:
         "steady": True,
         "trend": 0.0,
         "peak_memory_bytes": 1000,
+        "yardstick": "gemm",
+        "yardstick_s": 0.001,
     }
     started = f"2026-01-31T12:00:0{round_}.000+00:00"
     return Measurement(case_id=of.id, round=round_, started_at=started, **(fields | changes))
@@ -156,6 +158,7 @@ def test_every_column_is_filled_for_a_measured_case_but_those_for_later() -> Non
         "bound",
         "energy_j",
         "energy_source",
+        "items_per_j",
         "sm_clock_hz",
         "temperature_c",
     }
@@ -317,3 +320,30 @@ def test_no_figure_of_a_row_is_infinite_or_nan() -> None:
     result = only([visit(case(), i) for i in range(5)])
     for name, value in asdict(result).items():
         assert not isinstance(value, float) or math.isfinite(value), name
+
+
+# ---- the yardstick, and what a benchmark adds
+
+
+def test_a_machine_that_slows_both_down_changes_nothing_in_yardsticks() -> None:
+    visits = [
+        visit(case(), i, samples=(0.010 * slow,) * 5, yardstick_s=0.001 * slow)
+        for i, slow in enumerate((1.0, 1.5, 1.2))
+    ]
+    result = only(visits)
+    assert result.yardsticks == pytest.approx(10)
+    assert result.median == pytest.approx(0.012)
+    assert result.yardstick_s == pytest.approx(0.0012)
+
+
+def test_a_round_without_a_yardstick_leaves_none_in_the_row() -> None:
+    result = only([visit(case()), visit(case(), 1, yardstick=None, yardstick_s=None)])
+    assert result.yardsticks is None
+
+
+def test_metrics_are_medians_of_the_rounds_and_remarks_the_last_one() -> None:
+    visits = [
+        visit(case(), i, metrics={"epoch_s": seconds, "note": f"round {i}"})
+        for i, seconds in enumerate((3.0, 1.0, 2.0))
+    ]
+    assert only(visits).metrics == {"epoch_s": 2.0, "note": "round 2"}

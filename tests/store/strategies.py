@@ -86,7 +86,7 @@ def runs(draw: st.DrawFn) -> Run:
                     numerics=st.none() | st.sampled_from(get_args(Numerics)),
                     rel_error=_maybe,
                     peak_memory_bytes=st.none() | st.integers(0, 2**50),
-                    extra=_object,
+                    metrics=_object,
                 )
             )
             for case, round_ in measured

@@ -45,7 +45,7 @@ def test_an_error_that_is_not_a_number_survives_and_the_file_stays_json() -> Non
         cases=(case,),
         measurements=(
             example_measurement(
-                case, rel_error=math.inf, extra={"loss": math.nan}, detail="\udcff!"
+                case, rel_error=math.inf, metrics={"loss": math.nan}, detail="\udcff!"
             ),
         ),
     )
@@ -53,7 +53,7 @@ def test_an_error_that_is_not_a_number_survives_and_the_file_stays_json() -> Non
     json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     (measurement,) = parse_run(text, "run.json").measurements
     assert measurement.rel_error == math.inf
-    assert measurement.extra == {"loss": "nan"}
+    assert measurement.metrics == {"loss": "nan"}
     assert measurement.detail == "?!"
 
 

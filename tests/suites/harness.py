@@ -31,11 +31,10 @@ CPU = {"torch": "cpu", "tensorflow": "CPU:0"}
 Params = Mapping[str, Any]
 
 
-def builtin(name: str) -> tuple[Benchmark, Source]:
-    """A built-in benchmark, which has the name of its module, and where a child loads it from."""
-    source = Source(name, "module", f"devbench_suites.{name}")
-    (benchmark,) = load_suite(source)
-    return benchmark, source
+def builtin(name: str, suite: str | None = None) -> tuple[Benchmark, Source]:
+    """A built-in benchmark of a suite (of the same name unless told), and where a child loads it from."""
+    source = Source(suite or name, "module", f"devbench_suites.{suite or name}")
+    return {benchmark.name: benchmark for benchmark in load_suite(source)}[name], source
 
 
 def changed(benchmark: Benchmark, attributes: Mapping[str, Any]) -> Benchmark:
@@ -65,11 +64,15 @@ def verdict(benchmark: Benchmark, params: Params, inputs: Any, observed: Any) ->
 
 @dataclass(frozen=True)
 class Answer:
-    """inputs: as given to the builder. flops: counted by the framework, where it can."""
+    """inputs: as given to the builder. flops: counted by the framework, where it can.
+
+    metrics: what the step adds to its row, asked for after the one run.
+    """
 
     inputs: dict[str, Any]
     observed: Any
     flops: int | None
+    metrics: dict[str, Any]
 
 
 class Child:
@@ -107,12 +110,12 @@ class Child:
         try:
             pickle.dump(job, self._process.stdin)
             self._process.stdin.flush()
-            observed, flops = pickle.load(self._process.stdout)
+            observed, flops, metrics = pickle.load(self._process.stdout)
         except (EOFError, BrokenPipeError):
             self._process.wait()
             self._log.seek(0)
             raise AssertionError(f"the child failed:\n{self._log.read()[-4000:]}") from None
-        return Answer(inputs, observed, flops)
+        return Answer(inputs, observed, flops, metrics)
 
     def close(self) -> None:
         self._process.communicate(timeout=60)  # closes its input, which ends it
@@ -138,8 +141,9 @@ def _serve(name: str) -> None:
                 result = step.run()
                 output = step.output(result) if step.output is not None else result
                 observed = tree_map(lambda leaf: _on_host(framework, leaf), output)
+                metrics = dict(step.metrics()) if step.metrics is not None else {}
                 flops = _count_flops(step.run) if name == "torch" else None
-        pickle.dump((observed, flops), replies)
+        pickle.dump((observed, flops, metrics), replies)
         replies.flush()
 
 
