@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from devbench.model import COLUMNS, ParamValue, Result, format_params, format_value
@@ -121,6 +121,10 @@ def quantity(column: str, value: float | None) -> str:
         return si(value, RATE_UNITS[column])
     if column == "rel_error":
         return small(value)
+    if column == "yardsticks":
+        return NONE if value is None else digits(value)
+    if column == "items_per_j":
+        return si(value, "items/J")
     if unit == "1":
         return percent(value)
     if unit == "B":
@@ -130,6 +134,27 @@ def quantity(column: str, value: float | None) -> str:
     if unit:
         return si(value, unit)
     return NONE if value is None else f"{value:,}".replace(",", "\u202f")
+
+
+#: What the end of a metric's name says of its unit, and how it is shown; the longest end first.
+_METRICS: Final[Sequence[tuple[str, Callable[[float], str]]]] = (
+    ("_bytes_per_s", lambda value: si(value, "B/s")),
+    ("_per_s", lambda value: si(value, "/s")),
+    ("_bytes", memory),
+    ("_fraction", percent),
+    ("_s", seconds),
+)
+
+
+def metric(name: str, value: float | str) -> tuple[str, str]:
+    """A figure that a benchmark adds, as (name, text): ``("epoch_s", 0.5)`` → (epoch, 500 ms)."""
+    if isinstance(value, str):
+        return name.replace("_", " "), value
+    for end, show in _METRICS:
+        if name.endswith(end):
+            return name.removesuffix(end).replace("_", " "), show(value)
+    whole = float(value).is_integer()
+    return name.replace("_", " "), str(int(value)) if whole else digits(value)
 
 
 def rate(result: Result) -> tuple[str, float] | None:

@@ -25,7 +25,7 @@ _CATEGORIES: Final = frozenset(
 )
 _COUNTS: Final = frozenset({"world_size", "rounds", "samples"})
 _MAYBE_COUNTS: Final = frozenset({"threads", "peak_memory_bytes"})
-_RECORDS: Final = frozenset({"params", "quality_reasons"})
+_RECORDS: Final = frozenset({"params", "quality_reasons", "metrics"})
 _FLOATS: Final = frozenset(
     field.name
     for field in fields(Result)
@@ -38,7 +38,8 @@ def to_frame(run: Run, results: Sequence[Result]) -> pd.DataFrame:
 
     dtypes: figures float64 (NaN where there is none), ``threads`` and ``peak_memory_bytes`` Int64,
     ``rounds``, ``samples`` and ``world_size`` int64, ``started_at`` datetime64[ns, UTC], closed sets of
-    words category, other text string, ``params`` a dict and ``quality_reasons`` a tuple a row.
+    words category, other text string, ``params`` and ``metrics`` a dict and ``quality_reasons`` a
+    tuple a row.
     """
     import pandas as pd
 
@@ -103,7 +104,7 @@ def with_params(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def to_csv(run: Run, results: Sequence[Result]) -> str:
-    """The same table as text; ``params`` and ``quality_reasons`` are JSON, times ISO 8601 in UTC."""
+    """The same table as text; what holds several values is JSON, times are ISO 8601 in UTC."""
     frame = to_frame(run, results)
     for name in _RECORDS:
         frame[name] = [json.dumps(value, ensure_ascii=False) for value in frame[name]]

@@ -83,6 +83,10 @@ def _print_group(console: Console, group: Group, crossovers: Sequence[Crossover]
     if timed := [row for row in group.rows if row.median is not None]:
         _indented(console, Text(_common(timed), style="dim"))
     for row in group.rows:
+        if row.metrics:
+            case = fmt.params(row.params, tuple(group.constant))
+            _indented(console, Text(f"{case} {row.target}: {view.metrics(row)}"))
+    for row in group.rows:
         if row.status != "ok":
             style = "dim" if row.status == "skipped" else "red"
             text = f" {_case(row, group)}@{row.target}: {row.reason or fmt.UNKNOWN}"

@@ -57,11 +57,15 @@ def columns(results: Sequence[Result]) -> list[Column]:
         _figure("first_call_s", "first call"),
         _figure("warmup_s", "warm-up"),
         _figure("peak_memory_bytes", "peak memory"),
+        _figure("yardsticks"),
         _figure("energy_j", "energy"),
+        _figure("items_per_j", "items/J"),
         _figure("sm_clock_hz", "SM clock"),
         _figure("temperature_c", "temperature"),
         _text("clock", lambda row: row.clock or "", COLUMNS["clock"][1]),
     ]
+    metrics = dict.fromkeys(name for row in results for name in row.metrics)
+    details += [_metric(name) for name in metrics]
     every = [*main, *(replace(column, detail=True) for column in details)]
     return [
         column for column in every if any(column.cell(row).key not in (None, "") for row in results)
@@ -113,6 +117,21 @@ def _figure(name: str, title: str | None = None) -> Column:
         True,
         lambda row: Cell(fmt.quantity(name, getattr(row, name)), getattr(row, name)),
     )
+
+
+def _metric(name: str) -> Column:
+    def cell(row: Result) -> Cell:
+        value = row.metrics.get(name)
+        if value is None:
+            return Cell(fmt.NONE, None)
+        return Cell(fmt.metric(name, value)[1], value)
+
+    return Column(fmt.metric(name, 0.0)[0], "a figure that the benchmark adds", True, cell)
+
+
+def metrics(row: Result) -> str:
+    """``epoch 500 ms · accuracy 92 %``: what the benchmark adds to its row."""
+    return " · ".join(" ".join(fmt.metric(name, value)) for name, value in row.metrics.items())
 
 
 def _interval(row: Result) -> Cell:

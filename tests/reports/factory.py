@@ -74,6 +74,7 @@ def result(
         "world_size": 1,
         "status": "ok",
         "quality_reasons": (),
+        "metrics": {},
         "rounds": 0,
         "samples": 0,
     }

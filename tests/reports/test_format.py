@@ -73,3 +73,21 @@ def test_uncertainty_tells_an_interval_from_the_spread_of_one_process() -> None:
 def test_params_name_numbers_and_leave_words_alone() -> None:
     assert fmt.params({"n": 1024, "dtype": "float32", "bias": True}) == "n=1024 float32 bias=true"
     assert fmt.params({"n": 1024}, leave_out=("n",)) == "–"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("epoch_s", 0.5, ("epoch", "500 ms")),
+        ("read_bytes_per_s", 2e9, ("read", "2.00 GB/s")),
+        ("tokens_per_s", 1500.0, ("tokens", "1.50 k/s")),
+        ("buffer_bytes", 2048, ("buffer", "2.00 KiB")),
+        ("starved_fraction", 0.25, ("starved", "25 %")),
+        ("largest_batch", 512, ("largest batch", "512")),
+        ("scaling", "path only", ("scaling", "path only")),
+    ],
+)
+def test_a_metric_is_shown_in_the_unit_that_its_name_ends_with(
+    name: str, value: float | str, shown: tuple[str, str]
+) -> None:
+    assert fmt.metric(name, value) == shown

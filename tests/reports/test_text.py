@@ -140,3 +140,8 @@ def test_markdown_of_an_empty_run_says_so() -> None:
 def test_markdown_escape_leaves_names_with_underscores_readable() -> None:
     assert escape("train_step") == "train_step"
     assert escape("_a_ *b*") == r"\_a\_ \*b\*"
+
+
+def test_what_a_benchmark_adds_stands_under_its_table() -> None:
+    rows = [factory.result(metrics={"compute_s": 0.0031, "scaling": "path only"})]
+    assert "compute 3.10 ms · scaling path only" in to_text(factory.run(rows), rows)
