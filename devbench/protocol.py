@@ -5,11 +5,17 @@ runner sends   with                                                          wor
 =============  ============================================================  ==================
 start          target, threads                                               ready, or failed
 measure        source, benchmark, params, round, seed, limits, reference     doing …, measured
+hold           as measure                                                    doing …, held
+burst          seconds, samples (at least), yardstick (yes or no)            taken
+drop           nothing                                                       dropped
 ceilings       dtypes, seconds (of a probe)                                  ceilings
 reference      source, benchmark, params, seed, path                         referenced
 selftest       framework, threads, seconds (of a repetition)                 readings …, tested
 (end of file)                                                                exits
 =============  ============================================================  ==================
+
+``hold`` builds and warms up a case and keeps it; each ``burst`` then takes some samples of it, until
+``drop``. So two workers can be timed in turn.
 
 ``doing`` tells the phase (build, warm-up, timing, check) for the progress display.
 """

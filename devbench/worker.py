@@ -12,12 +12,15 @@ import statistics
 import sys
 import threading
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 from devbench import registry
 from devbench.declare import Benchmark
-from devbench.errors import DevbenchError
+from devbench.errors import DeclarationError, DevbenchError
 from devbench.frameworks.base import Framework
 from devbench.measure.bench import Bench
 from devbench.measure.cache import last_level_cache
@@ -25,7 +28,7 @@ from devbench.measure.ceilings import CeilingMeter
 from devbench.measure.check import write_reference
 from devbench.measure.known import device_readings
 from devbench.measure.sampling import Limits, clock_tick
-from devbench.measure.visit import describe_error, visit
+from devbench.measure.visit import Warm, closing, describe_error, outcome, visit, warmed_up
 from devbench.measure.yardstick import Yardsticks
 from devbench.model import Target, dtype
 from devbench.protocol import Message, ProtocolError, claim_stdout, decode, encode
@@ -56,6 +59,15 @@ def _messages() -> queue.SimpleQueue[Message]:
     return messages
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A case between `hold` and `drop`."""
+
+    bench: Bench
+    warm: Warm
+    keeping: ExitStack
+
+
 class Worker:
     def __init__(self, out: TextIO) -> None:
         self._out = out
@@ -64,6 +76,7 @@ class Worker:
         self._target: Target | None = None
         self._threads = 1
         self._yardsticks: Yardsticks | None = None
+        self._held: Held | None = None
         self._tick_s = clock_tick()
 
     def serve(self, messages: queue.SimpleQueue[Message]) -> None:
@@ -76,6 +89,12 @@ class Worker:
                     self._measure(message)
                 case "reference":
                     self._reference(message)
+                case "hold":
+                    self._hold(message)
+                case "burst":
+                    self._burst(message)
+                case "drop":
+                    self._drop()
                 case "ceilings":
                     self._ceilings(message)
                 case "selftest":
@@ -115,19 +134,67 @@ class Worker:
         )
 
     def _measure(self, message: Message) -> None:
+        try:
+            bench = self._bench(message)
+        except DevbenchError as error:
+            self._send("measured", facts=_declared_wrongly(error))
+            return
+        self._send("measured", facts=visit(bench, *self._visiting(message)))
+
+    def _hold(self, message: Message) -> None:
+        """Build and warm up a case, and keep it for bursts."""
+        self._release()
+        try:
+            bench = self._bench(message)
+        except DevbenchError as error:
+            self._send("held", facts=_declared_wrongly(error))
+            return
+        keeping = ExitStack()
+
+        def keep() -> dict[str, Any]:
+            warm = keeping.enter_context(warmed_up(bench, *self._visiting(message)))
+            self._held = Held(bench, warm, keeping)
+            return warm.facts
+
+        facts = outcome(bench, keep)
+        self._send("held", facts=facts | {"file": _file(bench.benchmark)})
+
+    def _burst(self, message: Message) -> None:
+        """Some samples of the case that is held, at least so many and for so many seconds."""
+        held = self._held
+        assert held is not None
+
+        def take() -> dict[str, Any]:
+            if message["yardstick"]:
+                held.warm.yardstick.burst()
+            samples: list[float] = []
+            start = time.perf_counter()
+            while (
+                len(samples) < message["samples"]
+                or time.perf_counter() - start < message["seconds"]
+            ):
+                samples += held.warm.sample()
+            return {"samples": samples}
+
+        self._send("taken", facts=outcome(held.bench, take))
+
+    def _drop(self) -> None:
+        held = self._held
+        facts = {} if held is None else outcome(held.bench, lambda: closing(held.bench, held.warm))
+        self._release()
+        self._send("dropped", facts=facts)
+
+    def _release(self) -> None:
+        if self._held is not None:
+            self._held.keeping.close()
+            self._held = None
+
+    def _bench(self, message: Message) -> Bench:
+        """Raises DevbenchError for a suite that cannot be loaded."""
         assert self._framework is not None
         assert self._target is not None
-        try:
-            benchmark = self._benchmark(message)
-        except DevbenchError as error:
-            self._send(
-                "measured",
-                facts={"status": "failed", "reason": "declaration", "detail": str(error)},
-            )
-            return
-        assert self._yardsticks is not None
-        bench = Bench(
-            benchmark,
+        return Bench(
+            self._benchmark(message),
             message["params"],
             self._framework,
             self._target.devices,
@@ -135,16 +202,18 @@ class Worker:
             message["seed"],
             Path(message["scratch"]),
         )
-        check = message["check"]
-        facts = visit(
-            bench,
-            Limits(**message["limits"]),
-            self._tick_s,
-            None if check is None else Path(check),
-            self._yardsticks,
-            lambda phase: self._send("doing", phase=phase),
-        )
-        self._send("measured", facts=facts)
+
+    def _visiting(
+        self, message: Message
+    ) -> tuple[Limits, float, Path | None, Yardsticks, Callable[[str], None]]:
+        """How a case is visited, in the order of `visit`'s arguments."""
+        assert self._yardsticks is not None
+        check = None if message["check"] is None else Path(message["check"])
+        limits = Limits(**message["limits"])
+        return limits, self._tick_s, check, self._yardsticks, self._doing
+
+    def _doing(self, phase: str) -> None:
+        self._send("doing", phase=phase)
 
     def _reference(self, message: Message) -> None:
         try:
@@ -189,7 +258,21 @@ class Worker:
         source = registry.Source.from_json(message["source"])
         if source.suite not in self._suites:
             self._suites[source.suite] = {b.name: b for b in registry.load_suite(source)}
-        return self._suites[source.suite][message["benchmark"]]
+        found = self._suites[source.suite].get(message["benchmark"])
+        if found is None:
+            raise DeclarationError(
+                f"the suite {source.suite!r} has no benchmark {message['benchmark']!r}", str(source)
+            )
+        return found
+
+
+def _declared_wrongly(error: DevbenchError) -> dict[str, Any]:
+    return {"status": "failed", "reason": "declaration", "detail": str(error)}
+
+
+def _file(benchmark: Benchmark) -> str:
+    """Where the code of a benchmark lies, by which two sides of a comparison are told apart."""
+    return benchmark.where.rpartition(":")[0]
 
 
 def threads_used(framework: Framework, address: str) -> float | None:

@@ -5,17 +5,34 @@ from __future__ import annotations
 import math
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from devbench.declare import Step
 from devbench.errors import DeclarationError, Unsupported
-from devbench.frameworks.base import Framework
+from devbench.frameworks.base import Framework, Timer
 from devbench.measure import memory, sampling
 from devbench.measure.bench import Bench
 from devbench.measure.check import check
 from devbench.measure.inputs import case_dtype, held_bytes
-from devbench.measure.yardstick import Yardsticks
+from devbench.measure.yardstick import Yardstick, Yardsticks
+
+
+@dataclass(frozen=True, slots=True)
+class Warm:
+    """A case that is built, checked and warmed up: ready to be sampled.
+
+    sample: one call is one sample, or a block of them. facts: fields of a `Measurement` so far.
+    """
+
+    sample: Callable[[], Sequence[float]]
+    yardstick: Yardstick
+    step: Step
+    peak: Peak
+    facts: dict[str, Any]
 
 
 def visit(
@@ -31,96 +48,118 @@ def visit(
     expected: where the reference worker left the expected values, or None when this visit need not
     check the result (another round does).
     """
-    framework = bench.framework
-    facts: dict[str, Any] = {"mode": bench.mode, "threads": bench.threads, "clock_tick_s": tick_s}
+
+    def measure() -> dict[str, Any]:
+        with warmed_up(bench, limits, tick_s, expected, yardsticks, doing) as warm:
+            doing("timing")
+            start = time.perf_counter()
+            samples = sampling.take_samples(warm.sample, limits, beside=warm.yardstick.burst)
+            timing_s = time.perf_counter() - start
+            return warm.facts | {"samples": samples, "timing_s": timing_s} | closing(bench, warm)
+
+    return outcome(bench, measure) | {"clock_tick_s": tick_s}
+
+
+def outcome(bench: Bench, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What `measure` returns, or what was in its way, as fields of a `Measurement`."""
+    facts: dict[str, Any] = {"mode": bench.mode, "threads": bench.threads}
     try:
-        dtype = case_dtype(bench.params)
-        if reason := framework.unsupported(dtype, bench.address):
-            raise Unsupported(reason)
-        if bench.mode not in framework.modes:
-            raise Unsupported(
-                f"{framework.name} has no mode {bench.mode!r}; it has {framework.modes}"
-            )
-        with framework.scope(bench.address), framework.math(dtype):
-            facts |= _time(bench, limits, tick_s, expected, yardsticks, doing)
+        return facts | {"status": "ok"} | measure()
     except Unsupported as error:
         return facts | {"status": "skipped", "reason": "unsupported", "detail": str(error)}
     except DeclarationError as error:
         return facts | {"status": "failed", "reason": "declaration", "detail": str(error)}
     except Exception as error:  # noqa: BLE001  # whatever a benchmark does becomes its row
-        if framework.is_out_of_memory(error):
-            return facts | {
-                "status": "oom",
-                "reason": "out-of-memory",
-                "detail": _first_line(error),
-            }
+        if bench.framework.is_out_of_memory(error):
+            first = _first_line(error)
+            return facts | {"status": "oom", "reason": "out-of-memory", "detail": first}
         return facts | {"status": "failed", "reason": "error", "detail": describe_error(error)}
-    return facts | {"status": "ok"}
 
 
-def _time(
+@contextmanager
+def warmed_up(
     bench: Bench,
     limits: sampling.Limits,
     tick_s: float,
     expected: Path | None,
     yardsticks: Yardsticks,
     doing: Callable[[str], None],
-) -> dict[str, Any]:
-    """Build, call, check and time a case. The check is on the first call of the build, before anything
-    is timed: it is fresh then, whatever state the step may have."""
-    framework, address = bench.framework, bench.address
-    # It holds memory that is not the case's.
-    yardstick = yardsticks.beside(bench.benchmark.work(bench.params))
-    doing("build")
-    peak = Peak(framework, address)
-    start = time.perf_counter()
-    with bench.build() as (step, host):
-        framework.synchronize(address)
-        facts: dict[str, Any] = {"build_s": time.perf_counter() - start}
-        facts["input_bytes"] = held_bytes(host, case_dtype(bench.params))
-        if step.reset is not None:
-            step.reset()
-        start = time.perf_counter()
-        result = step.run()
-        framework.synchronize(address)
-        facts["first_call_s"] = time.perf_counter() - start
-        if expected is not None:
-            doing("check")
-            peak.pause()
-            start = time.perf_counter()
-            facts |= check(bench, step, host, result, expected)
-            facts["check_s"] = time.perf_counter() - start
-            peak.go_on()
-        del result
+) -> Iterator[Warm]:
+    """Build, call, check and warm up a case; released at the end. The check is on the first call of
+    the build, before anything is timed: it is fresh then, whatever state the step may have.
 
-        doing("warm-up")
-        timer = framework.timer(address)
-        start = time.perf_counter()
-        once = sampling.sampler(step, timer, 1)
-        block = (
-            1
-            if step.reset is not None or step.clock is not None
-            else sampling.choose_block(timer, min(*once(), *once()), tick_s)
+    Raises Unsupported for what framework or device cannot do.
+    """
+    framework, address = bench.framework, bench.address
+    dtype = case_dtype(bench.params)
+    if reason := framework.unsupported(dtype, address):
+        raise Unsupported(reason)
+    if bench.mode not in framework.modes:
+        raise Unsupported(
+            f"{framework.name} has no mode {bench.mode!r}; it has {', '.join(framework.modes)}"
         )
-        sample = sampling.sampler(step, timer, block)
-        warm = sampling.warm_up(sample, limits)
-        facts |= {
-            "clock": timer.name if step.clock is None else "the step's own clock",
-            "block": 1 if timer.per_step else block,
-            "warmup_s": time.perf_counter() - start,
-            "warmup_steps": warm.steps * (1 if timer.per_step else block),
-            "steady": warm.steady,
-            "trend": warm.trend,
-        }
-        doing("timing")
+    with framework.scope(address), framework.math(dtype):
+        # It holds memory that is not the case's.
+        yardstick = yardsticks.beside(bench.benchmark.work(bench.params))
+        doing("build")
+        peak = Peak(framework, address)
         start = time.perf_counter()
-        facts["samples"] = sampling.take_samples(sample, limits, beside=yardstick.burst)
-        facts["timing_s"] = time.perf_counter() - start
-        facts |= {"yardstick": yardstick.name, "yardstick_s": yardstick.take()}
-        peak.pause()
-        if step.metrics is not None:
-            facts["metrics"] = _metrics(bench, step.metrics())
-    return facts | {"peak_memory_bytes": peak.bytes}
+        with bench.build() as (step, host):
+            framework.synchronize(address)
+            facts: dict[str, Any] = {"build_s": time.perf_counter() - start}
+            facts["input_bytes"] = held_bytes(host, dtype)
+            if step.reset is not None:
+                step.reset()
+            start = time.perf_counter()
+            result = step.run()
+            framework.synchronize(address)
+            facts["first_call_s"] = time.perf_counter() - start
+            if expected is not None:
+                doing("check")
+                peak.pause()
+                start = time.perf_counter()
+                facts |= check(bench, step, host, result, expected)
+                facts["check_s"] = time.perf_counter() - start
+                peak.go_on()
+            del result
+
+            doing("warm-up")
+            sample, more = _warm_up(step, framework.timer(address), limits, tick_s)
+            yield Warm(sample, yardstick, step, peak, facts | more)
+
+
+def _warm_up(
+    step: Step, timer: Timer, limits: sampling.Limits, tick_s: float
+) -> tuple[Callable[[], Sequence[float]], dict[str, Any]]:
+    start = time.perf_counter()
+    once = sampling.sampler(step, timer, 1)
+    block = (
+        1
+        if step.reset is not None or step.clock is not None
+        else sampling.choose_block(timer, min(*once(), *once()), tick_s)
+    )
+    sample = sampling.sampler(step, timer, block)
+    warm = sampling.warm_up(sample, limits)
+    return sample, {
+        "clock": timer.name if step.clock is None else "the step's own clock",
+        "block": 1 if timer.per_step else block,
+        "warmup_s": time.perf_counter() - start,
+        "warmup_steps": warm.steps * (1 if timer.per_step else block),
+        "steady": warm.steady,
+        "trend": warm.trend,
+    }
+
+
+def closing(bench: Bench, warm: Warm) -> dict[str, Any]:
+    """What is asked for once the last sample is taken."""
+    warm.peak.pause()
+    metrics = {} if warm.step.metrics is None else _metrics(bench, warm.step.metrics())
+    return {
+        "yardstick": warm.yardstick.name,
+        "yardstick_s": warm.yardstick.take(),
+        "peak_memory_bytes": warm.peak.bytes,
+        "metrics": metrics,
+    }
 
 
 def _metrics(bench: Bench, found: Any) -> dict[str, float | str]:
