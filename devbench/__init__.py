@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from devbench.declare import Step as Step
     from devbench.declare import benchmark as benchmark
     from devbench.errors import DevbenchError as DevbenchError
+    from devbench.errors import DoesNotFit as DoesNotFit
     from devbench.errors import Unsupported as Unsupported
     from devbench.model import DType as DType
     from devbench.model import Work as Work
@@ -30,6 +31,7 @@ _HOME = {
     "Context": "declare",
     "DType": "model",
     "DevbenchError": "errors",
+    "DoesNotFit": "errors",
     "Product": "declare",
     "RunHandle": "api",
     "Step": "declare",

@@ -10,6 +10,7 @@
     ├── NothingMeasured           the selection left nothing to measure (exit 3)
     ├── BudgetExhausted           the time budget ran out before anything finished (exit 124)
     └── Unsupported               raised by a builder: this device cannot do this case (a skipped row)
+        └── DoesNotFit            raised by a builder: there is no room for it (a skipped row)
 
 Each message says what was wrong and what would be right; the command line prints it without a
 traceback.
@@ -62,6 +63,14 @@ class BudgetExhausted(DevbenchError):
 
 class Unsupported(DevbenchError):
     """Raised by a builder to say that this device cannot do this case: a skipped row, no failure."""
+
+    reason = "unsupported"
+
+
+class DoesNotFit(Unsupported):
+    """The same for what the memory or the disk has no room for now."""
+
+    reason = "does-not-fit"
 
 
 def unknown(what: str, given: str, known: Iterable[str], hint: str = "") -> str:

@@ -104,6 +104,10 @@ def dtype(name: str) -> DType:
         raise UsageError(unknown("dtype", name, DTYPES)) from None
 
 
+#: What the bytes of a step may move over.
+OVER: Final = ("memory", "h2d", "d2h", "h2d_pinned", "d2h_pinned", "elsewhere")
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
     """What one step must do and hold. Every figure may be left out (None: not declared).
@@ -113,6 +117,8 @@ class Work:
     items: what a person counts (images, samples, tokens).
     footprint: memory that the step holds at its peak.
     terms: the longest sum behind one element of the output, which bounds its rounding error.
+    over: what the bytes move over: the device's ``memory``; between host and device (``h2d``, ``d2h``,
+    ``h2d_pinned``, ``d2h_pinned``); or ``elsewhere`` (a disk, a network), which has no ceiling.
     """
 
     flops: float | None = None
@@ -120,13 +126,16 @@ class Work:
     items: float | None = None
     footprint: float | None = None
     terms: int = 1
+    over: str = "memory"
 
     def problems(self) -> list[str]:
         """Sentences on what is impossible in it; empty when all is well."""
         found = []
+        if self.over not in OVER:
+            found.append(f"work gives over={self.over!r}; there is: {', '.join(OVER)}")
         for item in fields(self):
             value = getattr(self, item.name)
-            if value is None:
+            if value is None or item.name == "over":
                 continue
             if not isinstance(value, int | float) or isinstance(value, bool):
                 found.append(f"work gives {item.name}={value!r}, which is not a number")
@@ -368,7 +377,7 @@ class Result:
     items_per_s: float | None = _column("1/s", "declared items (images, samples) over the median")
     ceiling_fraction: float | None = _column("1", "rate over the best rate measured on this device")
     peak_fraction: float | None = _column("1", "rate over the datasheet's peak")
-    bound: str | None = _column("", "what limits it: compute, memory or dispatch")
+    bound: str | None = _column("", "what limits it: compute, memory, link or dispatch")
     rel_error: float | None = _column("1", "largest error over the largest reference value")
     numerics: Numerics | None = _column("", "match, mismatch, exact or unchecked")
     peak_memory_bytes: int | None = _column("B", "the most memory that the case held")

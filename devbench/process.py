@@ -33,13 +33,15 @@ class WorkerTimeout(DevbenchError):
 class WorkerProcess:
     """One child. Its chatter goes to `log`; its messages are read by a thread that waits in the kernel."""
 
-    def __init__(self, environment: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self, environment: Mapping[str, str], log: Path, python: Path = Path(sys.executable)
+    ) -> None:
         self._log = log
         self._log_start = log.stat().st_size if log.exists() else 0
         with log.open("ab") as chatter:
             self._process = subprocess.Popen(
                 # -P: a torch.py in the user's folder must not shadow torch.
-                [sys.executable, "-P", "-m", "devbench.worker"],
+                [str(python), "-P", "-m", "devbench.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=chatter,

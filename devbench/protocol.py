@@ -4,8 +4,9 @@
 runner sends   with                                                          worker answers
 =============  ============================================================  ==================
 start          target, threads                                               ready, or failed
+describe       framework, threads                                            described
 measure        source, benchmark, params, round, seed, limits, reference     doing …, measured
-hold           as measure                                                    doing …, held
+hold           as measure, and roots                                         doing …, held
 burst          seconds, samples (at least), yardstick (yes or no)            taken
 drop           nothing                                                       dropped
 ceilings       dtypes, seconds (of a probe)                                  ceilings
@@ -14,7 +15,7 @@ selftest       framework, threads, seconds (of a repetition)                 rea
 (end of file)                                                                exits
 =============  ============================================================  ==================
 
-``hold`` builds and warms up a case and keeps it; each ``burst`` then takes some samples of it, until
+``hold`` builds and warms up a case and keeps it, and says what was loaded from below ``roots``; each ``burst`` then takes some samples of it, until
 ``drop``. So two workers can be timed in turn.
 
 ``doing`` tells the phase (build, warm-up, timing, check) for the progress display.

@@ -103,10 +103,10 @@ def prepare(request: Request) -> Session:
     if request.settings.crossover:
         refuse_without_pairs(cases, catalog)
     facts = environment.gather(machine_to_json(machine))
-    facts["targets"] = {str(target): _device_facts(target, machine) for target in _targets(cases)}
+    facts["targets"] = {str(target): device_facts(target, machine) for target in _targets(cases)}
     used = {case.suite for case in cases}
     info = RunInfo(
-        id=f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",
+        id=new_id(),
         label=request.label,
         started_at=utc_now(),
         finished_at=None,
@@ -124,6 +124,11 @@ def prepare(request: Request) -> Session:
     return Session(
         info=info, catalog=catalog, cases=cases, machine=machine, settings=request.settings
     )
+
+
+def new_id() -> str:
+    """A run's id: when it began, and four digits against a second one in the same second."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
 def look(adapters: Mapping[str, Framework]) -> Machine:
@@ -158,7 +163,8 @@ def _targets(cases: Sequence[Case]) -> list[Target]:
     return list(dict.fromkeys(case.target for case in cases))
 
 
-def _device_facts(target: Target, machine: Machine) -> dict[str, Json]:
+def device_facts(target: Target, machine: Machine) -> dict[str, Json]:
+    """What stands of a target before any worker has started."""
     device = _device(target, machine)
     gpu = next((gpu for gpu in machine.gpus if gpu.uuid == device.physical), None)
     return {

@@ -6,15 +6,16 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import queue
 import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -85,6 +86,8 @@ class Worker:
             match message["type"]:
                 case "start":
                     self._start(message)
+                case "describe":
+                    self._describe(message)
                 case "measure":
                     self._measure(message)
                 case "reference":
@@ -133,6 +136,17 @@ class Worker:
             threads_used=threads_used(framework, address),
         )
 
+    def _describe(self, message: Message) -> None:
+        """What a framework sees, where the runner's own interpreter is another."""
+        framework = registry.frameworks()[message["framework"]]
+        try:
+            framework.start(None, message["threads"])
+            view = json.loads(json.dumps(asdict(framework.describe()), default=str))
+        except Exception as error:  # noqa: BLE001  # a framework that will not import is an answer
+            self._send("described", view=None, error=describe_error(error))
+            return
+        self._send("described", view=view, error=None)
+
     def _measure(self, message: Message) -> None:
         try:
             bench = self._bench(message)
@@ -147,7 +161,7 @@ class Worker:
         try:
             bench = self._bench(message)
         except DevbenchError as error:
-            self._send("held", facts=_declared_wrongly(error))
+            self._send("held", facts=_declared_wrongly(error), files=[])
             return
         keeping = ExitStack()
 
@@ -157,7 +171,7 @@ class Worker:
             return warm.facts
 
         facts = outcome(bench, keep)
-        self._send("held", facts=facts | {"file": _file(bench.benchmark)})
+        self._send("held", facts=facts, files=_files_below(message["roots"]))
 
     def _burst(self, message: Message) -> None:
         """Some samples of the case that is held, at least so many and for so many seconds."""
@@ -270,9 +284,12 @@ def _declared_wrongly(error: DevbenchError) -> dict[str, Any]:
     return {"status": "failed", "reason": "declaration", "detail": str(error)}
 
 
-def _file(benchmark: Benchmark) -> str:
-    """Where the code of a benchmark lies, by which two sides of a comparison are told apart."""
-    return benchmark.where.rpartition(":")[0]
+def _files_below(roots: Sequence[str]) -> list[str]:
+    """Files that this process has loaded from below `roots`: by these two sides of a comparison are
+    told apart."""
+    loaded = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+    below = tuple(f"{root}{os.sep}" for root in roots)
+    return sorted({file for file in loaded if file is not None and file.startswith(below)})
 
 
 def threads_used(framework: Framework, address: str) -> float | None:

@@ -108,8 +108,12 @@ def test_work_that_is_possible_has_no_problem() -> None:
     assert Work(flops=2 * 10**15, bytes=0, items=2.5, footprint=1, terms=10).problems() == []
 
 
+def test_bytes_over_what_does_not_exist_are_named() -> None:
+    assert "over='wifi'; there is: memory, h2d" in Work(bytes=1, over="wifi").problems()[0]
+
+
 @pytest.mark.parametrize("value", [-1, math.nan, math.inf, -math.inf, 10**400])
-@pytest.mark.parametrize("name", [item.name for item in fields(Work)])
+@pytest.mark.parametrize("name", [item.name for item in fields(Work) if item.name != "over"])
 def test_work_that_is_negative_or_not_finite_is_named(name: str, value: float) -> None:
     (problem,) = Work(**{name: value}).problems()  # type: ignore[arg-type]
     assert problem.startswith(f"work gives {name}=")

@@ -118,10 +118,10 @@ class TensorFlowFramework:
         }
 
     def device(self, address: str) -> str:
-        return f"/{address}"
+        return f"/{self._local(address)}"
 
     def scope(self, address: str) -> AbstractContextManager[Any]:
-        return self._tf.device(f"/{self._local(address)}")  # type: ignore[no-any-return]
+        return self._tf.device(self.device(address))  # type: ignore[no-any-return]
 
     def _local(self, address: str) -> str:
         """The address among the visible devices: the only visible GPU is GPU:0 whatever its index."""

@@ -66,7 +66,7 @@ def outcome(bench: Bench, measure: Callable[[], dict[str, Any]]) -> dict[str, An
     try:
         return facts | {"status": "ok"} | measure()
     except Unsupported as error:
-        return facts | {"status": "skipped", "reason": "unsupported", "detail": str(error)}
+        return facts | {"status": "skipped", "reason": error.reason, "detail": str(error)}
     except DeclarationError as error:
         return facts | {"status": "failed", "reason": "declaration", "detail": str(error)}
     except Exception as error:  # noqa: BLE001  # whatever a benchmark does becomes its row
@@ -226,4 +226,9 @@ def describe_error(error: BaseException) -> str:
         f for f in frames if not f.filename.startswith(engine) and "site-packages" not in f.filename
     ]
     place = f" at {own[-1].filename}:{own[-1].lineno}" if own else ""
-    return f"{_first_line(error)[:400]}{place}"
+    text = _first_line(error)[:400]
+    lines = str(error).strip().splitlines()
+    if any(line.startswith("Original Traceback") for line in lines):
+        # torch's loaders and replicas hand on an error with its traceback; the cause is its last line.
+        text = f"{text} {lines[-1].strip()[:400]}"
+    return f"{text}{place}"

@@ -33,7 +33,8 @@ def locate(
     """The resource that would take longest at its ceiling, and its share of the measured time.
 
     The least times are flops over the burst GEMM rate of the dtype, bytes over the copy bandwidth
-    (that of the cache where the footprint fits into it), and one dispatch. peak_flops and peak_bytes
+    (that of the cache where the footprint fits into it) or over the rate between host and device that
+    `Work.over` names, and one dispatch. peak_flops and peak_bytes
     are the datasheet's. A fraction slightly above one means that the case beat the probe.
     """
     least: dict[str, float] = {}
@@ -41,8 +42,10 @@ def locate(
     if work.flops and gemm is not None:
         least["compute"] = work.flops / gemm.burst
     bandwidth = _bandwidth(work, ceilings)
+    if work.bytes and bandwidth is None and work.over != "memory":
+        return Position()  # what it waits for was not measured
     if work.bytes and bandwidth:
-        least["memory"] = work.bytes / bandwidth
+        least["memory" if work.over == "memory" else "link"] = work.bytes / bandwidth
     if ceilings.dispatch_s and (work.flops is not None or work.bytes is not None):
         least["dispatch"] = ceilings.dispatch_s
     if not least or (work.flops and gemm is None):
@@ -64,6 +67,8 @@ def _in_cache(work: Work, ceilings: Ceilings) -> bool:
 
 
 def _bandwidth(work: Work, ceilings: Ceilings) -> float | None:
+    if work.over != "memory":
+        return ceilings.transfers.get(work.over)
     if _in_cache(work, ceilings):
         return ceilings.cached_copy
     return max(filter(None, (ceilings.copy, ceilings.triad)), default=None)

@@ -1,0 +1,227 @@
+"""Pair after pair of fresh processes: what `ab` and `calibrate` decide from, committed as it arrives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from devbench.errors import UsageError
+from devbench.measure.sampling import Limits
+from devbench.model import Case, Json, Measurement, Target
+from devbench.plan import order
+from devbench.process import WorkerGone, WorkerProcess, WorkerTimeout
+from devbench.references import References
+from devbench.registry import Catalog, frameworks
+from devbench.regress.pairs import Reading, Turns, log_ratio
+from devbench.regress.variant import Variant
+from devbench.runner import START_TIMEOUT_S, utc_now
+
+#: A second process of the head's code takes part in every second pair: it costs half as much again, and
+#: need only show that nothing moves where nothing was changed.
+NULL_EVERY: Final = 2
+LIMITS: Final = Limits(warmup_s=0.5, share_s=0.0)
+
+
+class Sink(Protocol):
+    """Where the measurements of the two runs go."""
+
+    def add_measurement(self, run_id: str, measurement: Measurement) -> None: ...
+
+
+@dataclass(slots=True)
+class Found:
+    """What the pairs say of one case, as log ratios: head over base, a second head over the head, and
+    the fixed step in the head's process over that in the base's. trouble: what kept it from being timed.
+    """
+
+    pairs: list[float] = field(default_factory=list)
+    null: list[float] = field(default_factory=list)
+    yardstick: list[float] = field(default_factory=list)
+    trouble: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PairDone:
+    """A case was timed in one pair."""
+
+    case: Case
+    pair: int
+    found: Found
+
+
+@dataclass(slots=True, kw_only=True)
+class Interleaver:
+    """Two variants in turn over the same cases. `runs` holds the run of each role that is stored."""
+
+    base: Variant
+    head: Variant
+    stage: Path
+    catalog: Catalog
+    threads: int
+    seed: int
+    share_s: float
+    timeout_s: float
+    runs: Mapping[str, str]
+    sink: Sink
+    tell: Callable[[PairDone], None]
+    scratch: Path
+    log: Path
+    found: dict[str, Found] = field(default_factory=dict)
+    #: What workers said of themselves: role → target → message ``ready``.
+    ready: dict[str, dict[str, Json]] = field(default_factory=lambda: {"base": {}, "head": {}})
+    restless: set[str] = field(default_factory=set)
+    _references: References = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._references = References(
+            self.catalog, self.seed, self.scratch, self.log, self.timeout_s
+        )
+
+    def pair(self, number: int, cases: Sequence[Case], in_time: Callable[[], bool]) -> None:
+        """Time the cases in one more pair of fresh processes a target, as long as there is time."""
+        roles: list[str] = ["base", "head"]
+        if number % NULL_EVERY == 0:
+            roles.append("again")
+        sizes = {name: benchmark.size for name, benchmark in self.catalog.benchmarks.items()}
+        for target in dict.fromkeys(case.target for case in cases):
+            own = [case for case in cases if case.target == target]
+            waiting = order(own, sizes, number + 1, self.seed)
+            while waiting and in_time():
+                self._serve(number, target, roles, waiting, in_time)
+
+    def _serve(
+        self,
+        number: int,
+        target: Target,
+        roles: Sequence[str],
+        waiting: list[Case],
+        in_time: Callable[[], bool],
+    ) -> None:
+        """One process a role; what is left of `waiting` needs fresh ones."""
+        with ExitStack() as stack:
+            workers: dict[str, WorkerProcess] = {}
+            for role in roles:
+                workers[role] = WorkerProcess(
+                    self._variables(role, target), self.log, self._variant(role).python
+                )
+                stack.callback(workers[role].close)
+                workers[role].send(
+                    "start", target=target.to_json(), threads=target.threads or self.threads
+                )
+            if number == 0:
+                self._references.prepare(waiting)
+            for role in roles:
+                self._await_ready(workers[role], role, target)
+            turns = Turns(workers, self.timeout_s)
+            while waiting and in_time():
+                case = waiting.pop(0)
+                try:
+                    self._time(number, case, turns)
+                except (WorkerGone, WorkerTimeout) as error:
+                    self._note(case, number, f"a worker was lost: {error}; log: {self.log}")
+                    for worker in workers.values():
+                        worker.kill()
+                    return
+            self.restless |= turns.restless
+
+    def _variant(self, role: str) -> Variant:
+        return self.base if role == "base" else self.head
+
+    def _variables(self, role: str, target: Target) -> dict[str, str]:
+        threads = target.threads or self.threads
+        own = frameworks()[target.framework].environment(target, threads)
+        return own | self._variant(role).variables(self.stage)
+
+    def _await_ready(self, worker: WorkerProcess, role: str, target: Target) -> None:
+        name = self._variant(role).name
+        try:
+            message = worker.receive(START_TIMEOUT_S)
+        except (WorkerGone, WorkerTimeout) as error:
+            raise UsageError(f"{name}: {target} did not start: {error}; log: {self.log}") from None
+        if message["type"] == "failed":
+            raise UsageError(f"{name}: {target} did not start: {message['detail']}")
+        if role != "again":
+            self.ready[role].setdefault(str(target), message)
+
+    def _time(self, number: int, case: Case, turns: Turns) -> None:
+        check: str | None = None
+        if number == 0:
+            reference = self._references.get(case)
+            self._references.rest()
+            if isinstance(reference, str):
+                self._note(case, number, f"its reference failed: {reference}")
+                return
+            check = str(reference or self.scratch)
+        started_at = utc_now()
+        source = self.catalog.sources[case.suite]
+
+        def measure(role: str) -> Json:
+            variant = self.base if role == "base" else self.head
+            return {
+                "source": variant.source(source).to_json(),
+                "benchmark": case.benchmark,
+                "params": dict(case.params),
+                "seed": self.seed,
+                "limits": asdict(LIMITS),
+                "scratch": str(self.scratch),
+                "check": check if role != "again" else None,
+                "roots": [str(root) for root in variant.roots],
+            }
+
+        readings = turns.run(measure, self.share_s, flip=number % 2 == 1)
+        if number == 0:
+            self._refuse_same_code(readings)
+        self._keep(number, case, readings, started_at)
+
+    def _refuse_same_code(self, readings: Mapping[str, Reading]) -> None:
+        """Two variants that loaded nothing of their own trees have timed the same installed code."""
+        if self.base.tree is None or self.head.tree is None:
+            return
+        if not any(reading.files for reading in readings.values() if reading.is_ok):
+            if not all(reading.is_ok for reading in readings.values()):
+                return
+            raise UsageError(
+                f"{self.base.name} and {self.head.name} ran the same code: nothing that was timed comes from "
+                f"the repository {self.head.top}. Compare interpreters, or install the project in "
+                "editable mode"
+            )
+
+    def _keep(
+        self, number: int, case: Case, readings: Mapping[str, Reading], started_at: str
+    ) -> None:
+        found = self.found.setdefault(case.id, Found())
+        base, head, again = readings["base"], readings["head"], readings.get("again")
+        for role in ("base", "head"):
+            facts: dict[str, Any] = dict(readings[role].facts)
+            facts["samples"] = readings[role].samples
+            self.sink.add_measurement(
+                self.runs[role],
+                Measurement(case_id=case.id, round=number, started_at=started_at, **facts),
+            )
+        if base.samples and head.samples:
+            found.pairs.append(log_ratio(head.samples, base.samples))
+            found.yardstick.append(math.log(head.facts["yardstick_s"] / base.facts["yardstick_s"]))
+            if again is not None and again.samples:
+                found.null.append(log_ratio(again.samples, head.samples))
+        else:
+            found.trouble = _trouble(readings)
+        self.tell(PairDone(case, number, found))
+
+    def _note(self, case: Case, number: int, trouble: str) -> None:
+        found = self.found.setdefault(case.id, Found())
+        found.trouble = trouble
+        self.tell(PairDone(case, number, found))
+
+
+def _trouble(readings: Mapping[str, Reading]) -> str:
+    """Why a case has no pair, by the first process that had trouble."""
+    told: Iterable[str] = (
+        f"{role}: {reading.facts['status']}, {reading.facts.get('detail') or 'no reason given'}"
+        for role, reading in readings.items()
+        if not reading.is_ok
+    )
+    return next(iter(told), "no samples were taken")

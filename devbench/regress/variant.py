@@ -1,0 +1,171 @@
+"""The two variants that an interleaved comparison times: which interpreter runs what code."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import devbench
+from devbench.errors import UsageError
+from devbench.registry import Source
+from devbench.regress.checkout import Repository
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One of them, ready to be timed.
+
+    name: as it was asked for. python: what its workers run under. commit: of its code, where that is
+    a commit. tree: where its state of the repository `top` lies. roots: folders of the tree that its
+    modules are looked for in, before anything that is installed.
+    """
+
+    name: str
+    python: Path
+    commit: str | None = None
+    top: Path | None = None
+    tree: Path | None = None
+    roots: tuple[Path, ...] = ()
+
+    def variables(self, stage: Path) -> dict[str, str]:
+        """The environment of its workers: the engine of `stage` first, the same on both sides, so that
+        a repository of devbench itself is no exception."""
+        given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        path = [str(stage), *map(str, self.roots), *filter(None, given)]
+        return {"PYTHONPATH": os.pathsep.join(path)}
+
+    def source(self, source: Source) -> Source:
+        """A suite file of the repository is this side's own file."""
+        if source.kind != "file" or self.top is None or self.tree is None:
+            return source
+        file = Path(source.location)
+        if not file.is_relative_to(self.top):
+            return source
+        own = self.tree / file.relative_to(self.top)
+        if not own.is_file():
+            raise UsageError(f"{self.name} has no {file.relative_to(self.top)}, the suite file")
+        return replace(source, location=str(own))
+
+
+@contextmanager
+def variants(base: str, head: str | None) -> Iterator[tuple[Variant, Variant]]:
+    """The sides that are named; gone afterwards.
+
+    base, head: an interpreter (or the folder of a virtual environment), or a git ref of the repository
+    around the working folder. head None: the files as they are now, or this interpreter.
+
+    Raises UsageError for what is neither, and for a head that leaves uncommitted changes out.
+    """
+    repository = Repository.around(Path.cwd())
+    with ExitStack() as stack:
+        first = stack.enter_context(_side(base, repository))
+        if head is not None:
+            if repository is not None and _interpreter(head) is None:
+                _refuse_stale(head, repository)
+            second = stack.enter_context(_side(head, repository))
+        elif first.tree is not None and repository is not None:
+            second = _of_tree("the work tree", None, repository.top, repository.top)
+        else:
+            second = Variant("this Python", Path(sys.executable))
+        yield first, second
+
+
+@contextmanager
+def _side(text: str, repository: Repository | None) -> Iterator[Variant]:
+    python = _interpreter(text)
+    if python is not None:
+        yield Variant(text, python)
+        return
+    if repository is None:
+        raise UsageError(
+            f"{text!r} is no Python interpreter, and {Path.cwd()} is in no git repository whose commit "
+            "it could be"
+        )
+    with repository.worktree(text) as tree:
+        yield _of_tree(text, repository.commit(text), repository.top, tree)
+
+
+def _interpreter(text: str) -> Path | None:
+    """The interpreter that a path or the folder of a virtual environment means."""
+    path = Path(text).expanduser()
+    if path.is_dir() and (path / "pyvenv.cfg").is_file():
+        path = path / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    if path.is_file() and os.access(path, os.X_OK):
+        # Not resolved: the link of a virtual environment tells Python which one it is.
+        return path.absolute()
+    return None
+
+
+def _refuse_stale(ref: str, repository: Repository) -> None:
+    """Whoever names HEAD and has changed files means those."""
+    if repository.commit(ref) != repository.commit("HEAD"):
+        return
+    if changed := repository.uncommitted():
+        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        raise UsageError(
+            f"{ref} leaves out what is not committed: {', '.join(changed[:3])}{more}. Commit it, or leave "
+            "--head out to compare the files as they are"
+        )
+
+
+def _of_tree(name: str, commit: str | None, top: Path, tree: Path) -> Variant:
+    """A state of a repository under this interpreter, with what is installed in it.
+
+    What is on the path of this process and lies in the repository (a package that is installed in
+    editable mode) is looked for in the tree instead.
+    """
+    own = [
+        entry.relative_to(top)
+        for entry in (Path(word).resolve() for word in sys.path if word)
+        if entry.is_relative_to(top) and "site-packages" not in entry.parts
+    ]
+    folders = dict.fromkeys([Path(), Path("src"), *own])
+    roots = tuple(tree / folder for folder in folders if (tree / folder).is_dir())
+    return Variant(name, Path(sys.executable), commit, top, tree, roots)
+
+
+def stage(folder: Path, sources: Iterable[Source], sides: Iterable[Variant]) -> None:
+    """Put into `folder` what the workers of all sides share: this engine, and for another interpreter
+    the packages of the suites, never the rest of what is installed here."""
+    own = Path(devbench.__file__).parent
+    _copy(own, folder)
+    info = folder / f"devbench-{devbench.__version__}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: devbench\nVersion: {devbench.__version__}\n"
+    )
+    points = importlib.metadata.distribution("devbench").entry_points
+    groups = dict.fromkeys(point.group for point in points)
+    (info / "entry_points.txt").write_text(
+        "\n".join(
+            line
+            for group in groups
+            for line in (
+                f"[{group}]",
+                *(f"{point.name} = {point.value}" for point in points if point.group == group),
+            )
+        )
+    )
+    if all(side.python == Path(sys.executable) for side in sides):
+        return
+    for package in {source.location.split(".")[0] for source in sources if source.kind == "module"}:
+        found = importlib.util.find_spec(package)
+        if found is not None and found.origin is not None:
+            origin = Path(found.origin)
+            _copy(origin.parent if origin.name == "__init__.py" else origin, folder)
+
+
+def _copy(source: Path, folder: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(
+            source, folder / source.name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc")
+        )
+    else:
+        shutil.copy(source, folder)
