@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -190,8 +190,15 @@ def _roofline(run: Run, case: Case, timed: Sequence[Measurement]) -> Position:
         and other.get("threads") == own.get("threads")
     ]
     peak = own.get("peak") or {}
-    return locate(
+    # Ceilings are those of one device; several share the work.
+    share = len(case.target.devices)
+    work = replace(
         case.work,
+        flops=None if case.work.flops is None else case.work.flops / share,
+        bytes=None if case.work.bytes is None else case.work.bytes / share,
+    )
+    return locate(
+        work,
         statistics.median(round_medians(timed)),
         str(dict(case.params).get("dtype", "float32")),
         best(alike, Ceilings.from_json(own["ceilings"])),

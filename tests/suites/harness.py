@@ -148,7 +148,7 @@ def _serve(name: str) -> None:
 
 
 def _on_host(framework: Any, leaf: Any) -> np.ndarray:
-    array = framework.numpy(leaf)
+    array = leaf if isinstance(leaf, np.ndarray | np.generic) else framework.numpy(leaf)
     assert array is not None, f"{type(leaf)} is no tensor of {framework.name}"
     return np.array(array)
 
