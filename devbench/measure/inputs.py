@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,15 +23,22 @@ def case_dtype(params: Mapping[str, ParamValue]) -> DType:
 def draw(benchmark: Benchmark, params: Mapping[str, ParamValue], seed: int) -> dict[str, Any]:
     """The inputs of a case as nested host arrays, floats rounded to its dtype.
 
-    The seed covers the benchmark and its params without the dtype and the engine's own axes, so that
-    a case, its narrower and its cold variant start from the same numbers. Raises DeclarationError for
+    The seed covers the benchmark and the axes that `inputs` asks for, without the dtype: cases that
+    differ in anything else (their phase, dtype or caches) start from the same numbers. Raises DeclarationError for
     inputs that are no dict of arrays, not finite, or all zeros: multiplying zeros draws less power
     and runs faster on a GPU.
     """
     if not hasattr(benchmark.definition, "inputs"):
         return {}
+    asked = inspect.signature(benchmark.definition.inputs).parameters.values()
+    named = {one.name for one in asked} - {"dtype"}
+    every = any(one.kind is one.VAR_KEYWORD for one in asked)
     aside = {"dtype", *ENGINE_AXES}
-    point = {name: value for name, value in params.items() if name not in aside}
+    point = {
+        name: value
+        for name, value in params.items()
+        if name in named or (every and name not in aside)
+    }
     key = hashlib.sha256(f"{benchmark.name}[{format_params(point)}]".encode()).digest()
     rng = np.random.default_rng([seed, int.from_bytes(key[:8], "little")])
     drawn = benchmark.call("inputs", params, rng=rng)

@@ -1,0 +1,135 @@
+"""The two variants of an interleaved comparison, from real git repositories and interpreters."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from devbench.errors import UsageError
+from devbench.registry import Source
+from devbench.regress.variant import Variant, stage, variants
+
+
+def git(folder: Path, *words: str) -> str:
+    done = subprocess.run(
+        ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Two commits of a package in src/, tagged v1 and v2, and a suite file since v2."""
+    top = tmp_path.resolve() / "project"
+    (top / "src" / "pkg").mkdir(parents=True)
+    git(top, "init", "-q", "-b", "main")
+    for version in ("v1", "v2"):
+        (top / "src" / "pkg" / "__init__.py").write_text(f"version = {version!r}\n")
+        if version == "v2":
+            (top / "suite.py").write_text("x = 1\n")
+        git(top, "add", "-A")
+        git(top, "commit", "-qm", version)
+        git(top, "tag", version)
+    monkeypatch.chdir(top)
+    yield top
+    assert git(top, "worktree", "list").count("\n") == 0, "a worktree was left behind"
+
+
+def version_of(variant: Variant, folder: Path) -> str:
+    """What its interpreter imports."""
+    done = subprocess.run(
+        [str(variant.python), "-P", "-c", "import pkg; print(pkg.version)"],
+        env={**os.environ, **variant.variables(folder)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip()
+
+
+def test_each_ref_is_imported_from_its_own_tree(repository: Path, tmp_path: Path) -> None:
+    with variants("v1", "v2") as (base, head):
+        assert (version_of(base, tmp_path), version_of(head, tmp_path)) == ("v1", "v2")
+        assert base.commit == git(repository, "rev-parse", "v1")
+        tree = base.tree
+    assert tree is not None
+    assert not tree.exists()
+
+
+def test_without_a_head_the_files_are_taken_as_they_are(repository: Path, tmp_path: Path) -> None:
+    (repository / "src" / "pkg" / "__init__.py").write_text("version = 'not committed'\n")
+    with variants("v2", None) as (base, head):
+        assert version_of(base, tmp_path) == "v2"
+        assert version_of(head, tmp_path) == "not committed"
+
+
+def test_a_worktree_is_gone_after_an_interruption(repository: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), variants("v1", "v2"):
+        raise KeyboardInterrupt
+
+
+def test_a_head_that_leaves_changes_out_is_refused_by_their_names(repository: Path) -> None:
+    (repository / "suite.py").write_text("x = 2\n")
+    with pytest.raises(UsageError, match=r"HEAD leaves out what is not committed: suite\.py"):  # noqa: SIM117
+        with variants("v1", "HEAD"):
+            pass
+
+
+def test_a_ref_that_does_not_exist_is_answered_with_those_that_do(repository: Path) -> None:
+    with (
+        pytest.raises(UsageError, match=r"'v3' is neither .* branches and tags there: main, v1, v2"),
+        variants("v3", None),
+    ):
+        pass
+
+
+def test_outside_a_repository_only_an_interpreter_will_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="is in no git repository"), variants("main", None):
+        pass
+    with variants(sys.executable, None) as (base, head):
+        assert base.python == head.python == Path(sys.executable)
+
+
+def test_a_suite_file_of_the_repository_is_each_sides_own(repository: Path) -> None:
+    suite = Source("suite", "file", str(repository / "suite.py"))
+    elsewhere = Source("other", "file", "/elsewhere/suite.py")
+    with variants("v2", None) as (base, head):
+        assert base.tree is not None
+        assert base.source(suite).location == str(base.tree / "suite.py")
+        assert head.source(suite) == suite
+        assert base.source(elsewhere) == elsewhere
+    with variants("v1", None) as (base, _), pytest.raises(UsageError, match=r"v1 has no suite\.py"):
+        base.source(suite)
+
+
+def test_the_staged_engine_knows_the_frameworks_and_nothing_else_is_staged(tmp_path: Path) -> None:
+    here = Variant("here", Path(sys.executable))
+    stage(tmp_path, [], (here, here))
+    found = {path.name for path in tmp_path.iterdir()}
+    assert len(found) == 2
+    assert "devbench" in found
+    done = subprocess.run(
+        [
+            *(sys.executable, "-P", "-c"),
+            "from devbench import registry; print(registry.__file__, *registry.frameworks())",
+        ],
+        env={**os.environ, **here.variables(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    file, *names = done.stdout.split()
+    assert file == str(tmp_path / "devbench" / "registry.py")
+    assert set(names) == {"torch", "tensorflow"}
