@@ -32,7 +32,7 @@ def declare(inputs: Callable[[Rng], Any] | None, name: str = "probe") -> Benchma
 
     if inputs is not None:
         method = inputs
-        Probe.inputs = lambda self, rng: method(rng)  # type: ignore[attr-defined]
+        Probe.inputs = lambda self, rng, n: method(rng)  # type: ignore[attr-defined]
     return benchmark(name=name, axes={"n": [1, 2], "dtype": ["float32", "float16"]}, size="n")(
         Probe
     )
@@ -61,7 +61,7 @@ from devbench.measure.inputs import draw
 
 @benchmark(name="probe", axes={"n": [1]})
 class Probe:
-    def inputs(self, rng): return {"a": rng.standard_normal(1000)}
+    def inputs(self, rng, n): return {"a": rng.standard_normal(1000)}
     def torch(self): return lambda: None
 
 print(hashlib.sha256(draw(Probe, {"n": 1}, 7)["a"].tobytes()).hexdigest())
@@ -91,6 +91,22 @@ def test_inputs_depend_on_seed_params_and_name() -> None:
     assert digest(draw(declare(normal), params(), 1)) != base
     assert digest(draw(declare(normal), params(2), 0)) != base
     assert digest(draw(declare(normal, "other"), params(), 0)) != base
+
+
+def test_an_axis_that_inputs_do_not_ask_for_changes_nothing() -> None:
+    probe = benchmark(name="probe", axes={"n": [1], "phase": ["forward", "backward"]})(
+        type(
+            "Probe",
+            (),
+            {
+                "__module__": __name__,
+                "inputs": lambda self, rng, n: {"a": rng.standard_normal(9)},
+                "torch": lambda self: lambda: None,
+            },
+        )
+    )
+    one, other = (draw(probe, {"n": 1, "phase": phase}, 0) for phase in ("forward", "backward"))
+    assert digest(one) == digest(other)
 
 
 def test_a_narrower_case_starts_from_the_same_numbers() -> None:
