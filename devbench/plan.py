@@ -51,12 +51,14 @@ class Pattern:
 
 
 def choose(catalog: Catalog, select: Sequence[str]) -> list[tuple[Benchmark, Pattern]]:
-    """The benchmarks that the words of SELECT mean; all of them when there are none."""
+    """The benchmarks that the words of SELECT mean; all of them when there are none. A benchmark that
+    is called like its suite is meant alone: the suite ``mlp`` is ``mlp*``."""
     chosen = []
     for pattern in map(Pattern.parse, select or ("*",)):
+        alone = catalog.benchmarks.get(pattern.name)
         found = [
             benchmark
-            for benchmark in catalog.benchmarks.values()
+            for benchmark in (catalog.benchmarks.values() if alone is None else [alone])
             if fnmatchcase(benchmark.name, pattern.name)
             or fnmatchcase(benchmark.suite, pattern.name)
         ]

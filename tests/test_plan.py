@@ -168,6 +168,13 @@ def test_a_name_that_is_not_there_is_answered_with_close_matches(
         choose(CATALOG, select)
 
 
+def test_a_benchmark_that_is_called_like_its_suite_is_meant_alone() -> None:
+    both = [declare(name, "rnn", {"n": [1]}, ["torch"]) for name in ("rnn", "rnn_bidirectional")]
+    catalog = Catalog({one.name: one for one in both}, {"rnn": Source("rnn", "module", "rnn")}, ())
+    assert [one.name for one, _ in choose(catalog, ["rnn"])] == ["rnn"]
+    assert [one.name for one, _ in choose(catalog, ["rnn*"])] == ["rnn", "rnn_bidirectional"]
+
+
 def test_a_suite_that_cannot_be_loaded_says_why_when_it_is_asked_for() -> None:
     message = "the suite 'vision' cannot be loaded: ImportError: no module named 'pixels'"
     with pytest.raises(UsageError, match=message):

@@ -1,4 +1,4 @@
-"""Adam and SGD, the same in torch and in Keras, and what their first step does."""
+"""Adam, SGD and a schedule, the same in torch and in Keras, and what their first step does."""
 
 from __future__ import annotations
 
@@ -8,6 +8,30 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class InverseTimeDecay:
+    """The learning rate η/(1 + rate·t) after t steps, as old as stochastic approximation itself
+    (Robbins & Monro 1951). It never gets so small that updates vanish, however long a step is timed.
+    """
+
+    rate: float
+
+    def torch(self, optimizer: Any) -> Any:
+        import torch
+
+        return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: self.after(1.0, t))
+
+    def keras(self, learning_rate: float) -> Any:
+        import keras
+
+        return keras.optimizers.schedules.InverseTimeDecay(
+            learning_rate, decay_steps=1, decay_rate=self.rate
+        )
+
+    def after(self, learning_rate: float, steps: int) -> float:
+        return learning_rate / (1 + self.rate * steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +52,11 @@ class Adam:
         betas = (self.beta1, self.beta2)
         return torch.optim.Adam(parameters, lr=self.learning_rate, betas=betas, eps=self.epsilon)
 
-    def keras(self) -> Any:
+    def keras(self, decay: InverseTimeDecay | None = None) -> Any:
         import keras
 
         return keras.optimizers.Adam(
-            learning_rate=self.learning_rate,
+            learning_rate=_learning_rate(self.learning_rate, decay),
             beta_1=self.beta1,
             beta_2=self.beta2,
             # torch adds epsilon after the bias of the second moment is corrected and Keras before,
@@ -66,10 +90,12 @@ class SGD:
 
         return torch.optim.SGD(parameters, lr=self.learning_rate, momentum=self.momentum)
 
-    def keras(self) -> Any:
+    def keras(self, decay: InverseTimeDecay | None = None) -> Any:
         import keras
 
-        return keras.optimizers.SGD(learning_rate=self.learning_rate, momentum=self.momentum)
+        return keras.optimizers.SGD(
+            learning_rate=_learning_rate(self.learning_rate, decay), momentum=self.momentum
+        )
 
     def first_step(
         self, weights: Mapping[str, np.ndarray], gradients: Mapping[str, np.ndarray]
@@ -78,3 +104,8 @@ class SGD:
         return {
             name: weight - self.learning_rate * gradients[name] for name, weight in weights.items()
         }
+
+
+def _learning_rate(constant: float, decay: InverseTimeDecay | None) -> Any:
+    """As a Keras optimizer takes it: a number or a schedule."""
+    return constant if decay is None else decay.keras(constant)

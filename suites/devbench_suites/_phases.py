@@ -5,9 +5,10 @@ forward          the logits, without what a backward pass would need (torch: inf
 forward_backward the loss and the gradient of every weight
 train_step       the same, and one step of the optimizer
 
-The loss is the mean softmax cross-entropy of integer labels. Steps give ``{"loss": …,
-"gradients": {name: …}}``, a train_step also ``"weights"`` after the update, in the names and layout
-of the inputs.
+The loss is the mean softmax cross-entropy of integer labels unless another one is given. Steps give
+``{"loss": …, "gradients": {name: …}}``, a train_step also ``"weights"`` after the update, in the
+names and layout of the inputs. Where gradients are clipped, they are given as clipped, with their
+``"norm"`` before.
 """
 
 from __future__ import annotations
@@ -16,18 +17,34 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from devbench import Context, Step
+from devbench_suites._losses import CLIP_EPSILON, Loss
 
 PHASES: Final = ("forward", "forward_backward", "train_step")
 
 
 def torch_step(
-    ctx: Context, phase: str, model: Any, optimizer: Any, images: Any, labels: Any
+    ctx: Context,
+    phase: str,
+    model: Any,
+    optimizer: Any,
+    images: Any,
+    labels: Any,
+    *,
+    loss: Loss | None = None,
+    clip_norm: float | None = None,
+    scheduler: Any = None,
 ) -> Step:
-    """The step of that phase for a torch module whose parameters have the names of the inputs."""
+    """The step of that phase for a torch module whose parameters have the names of the inputs.
+
+    clip_norm: a train_step scales all gradients so that their common norm is at most this.
+    scheduler: sets the learning rate after each train_step.
+    """
     import torch
     from torch.nn.functional import cross_entropy
+    from torch.nn.utils import clip_grad_norm_
 
     classify = ctx.compile(model)
+    mean_loss = cross_entropy if loss is None else loss.torch
 
     def forward() -> Any:
         with torch.inference_mode():
@@ -35,18 +52,24 @@ def torch_step(
 
     def forward_backward() -> Any:
         optimizer.zero_grad()
-        loss = cross_entropy(classify(images), labels)
-        loss.backward()
-        return loss
+        error = mean_loss(classify(images), labels)
+        error.backward()
+        return {"loss": error}
 
     def train_step() -> Any:
-        loss = forward_backward()
+        result = forward_backward()
+        if clip_norm is not None:
+            result["norm"] = clip_grad_norm_(model.parameters(), clip_norm)
         optimizer.step()
-        return loss
+        if scheduler is not None:
+            scheduler.step()
+        return result
 
-    def output(loss: Any) -> dict[str, Any]:
+    def output(result: Any) -> dict[str, Any]:
         parameters = dict(model.named_parameters())
-        answer = {"loss": loss, "gradients": {name: p.grad for name, p in parameters.items()}}
+        answer: dict[str, Any] = result | {
+            "gradients": {name: p.grad for name, p in parameters.items()}
+        }
         return answer | ({"weights": parameters} if phase == "train_step" else {})
 
     if phase == "forward":
@@ -64,11 +87,14 @@ def keras_step(
     images: Any,
     labels: Any,
     canonical: Callable[[Any], Mapping[str, Any]],
+    *,
+    loss: Loss | None = None,
+    clip_norm: float | None = None,
 ) -> Step:
-    """The step of that phase for a Keras model.
+    """The step of that phase for a Keras model. A schedule is part of a Keras optimizer.
 
     canonical: turns a list like the model's weights into a dict in the names and layout of the
-    inputs.
+    inputs. clip_norm: as in torch.
     """
     import keras
     import tensorflow as tf
@@ -76,23 +102,28 @@ def keras_step(
     weights = model.trainable_variables
     optimizer.build(weights)  # a traced function may not create variables
     cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    mean_loss = cross_entropy if loss is None else loss.keras
 
     def forward(images: Any) -> Any:
         return model(images, training=False)
 
     def forward_backward(images: Any, labels: Any) -> Any:
         with tf.GradientTape() as tape:
-            loss = cross_entropy(labels, model(images, training=True))
-        return loss, tape.gradient(loss, weights)
+            error = mean_loss(labels, model(images, training=True))
+        return {"loss": error, "gradients": tape.gradient(error, weights)}
 
     def train_step(images: Any, labels: Any) -> Any:
-        loss, gradients = forward_backward(images, labels)
-        optimizer.apply_gradients(zip(gradients, weights, strict=True))
-        return loss, gradients
+        result = forward_backward(images, labels)
+        if clip_norm is not None:
+            gradients = result["gradients"]
+            norm = tf.linalg.global_norm(gradients)
+            clipped, _ = tf.clip_by_global_norm(gradients, clip_norm, norm + CLIP_EPSILON)
+            result |= {"gradients": clipped, "norm": norm}
+        optimizer.apply_gradients(zip(result["gradients"], weights, strict=True))
+        return result
 
     def output(result: Any) -> dict[str, Any]:
-        loss, gradients = result
-        answer = {"loss": loss, "gradients": canonical(gradients)}
+        answer: dict[str, Any] = result | {"gradients": canonical(result["gradients"])}
         return answer | ({"weights": canonical(weights)} if phase == "train_step" else {})
 
     if phase == "forward":

@@ -34,11 +34,17 @@ class LayerSize:
 
 
 def classifier_work(
-    phase: str, batch: int, image: int, layers: Sequence[LayerSize], optimizer_state: int
+    phase: str,
+    batch: int,
+    image: int,
+    layers: Sequence[LayerSize],
+    optimizer_state: int,
+    label_itemsize: int = _INT64,
 ) -> Work:
     """The work of one step.
 
     image: numbers in one image. optimizer_state: numbers that the optimizer keeps for each weight.
+    label_itemsize: bytes of one label.
 
     flops: the products of dense and convolutional layers, a multiply-add counted as two, as is
     usual (torch's FlopCounterMode counts so too). Bias, ReLU, pooling, loss and the optimizer's
@@ -72,9 +78,9 @@ def classifier_work(
         held += optimizer_state * weights
     return Work(
         flops=forward + backward,
-        bytes=_FLOAT32 * moved + _INT64 * batch,
+        bytes=_FLOAT32 * moved + label_itemsize * batch,
         items=batch,
-        footprint=_FLOAT32 * held + _INT64 * batch,
+        footprint=_FLOAT32 * held + label_itemsize * batch,
         # A weight's gradient sums over every sample and every position.
         terms=max(longest, batch * max(layer.positions for layer in layers)),
     )
