@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from devbench.model import Case, Measurement, ParamValue, format_value
 from devbench.plan import series
 from devbench.settings import Settings
+
+
+#: A shorter step is mostly the overhead of its calls, which does not grow with the work.
+TELLING_S: Final = 0.001
 
 
 def reason_to_skip(
@@ -40,6 +45,8 @@ def reason_to_skip(
         return None
     value, other, measurement = measured[-1]
     seconds = statistics.median(measurement.samples)
+    if seconds < TELLING_S:
+        return None
     predicted = seconds * _growth(other, case, size)
     if predicted <= settings.step_s:
         return None
@@ -70,4 +77,6 @@ def _growth(smaller: Case, larger: Case, size: str) -> float:
         before, after = getattr(smaller.work, amount), getattr(larger.work, amount)
         if before and after:
             return float(after / before)
+        if before == after == 0:
+            return 1.0
     return float(dict(larger.params)[size]) / float(dict(smaller.params)[size])

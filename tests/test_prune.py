@@ -157,3 +157,15 @@ def test_memory_is_checked_for_benchmarks_without_a_size_axis_too() -> None:
     found = skip(case(1, footprint=2e9), {}, size=None, free=10**9)
     assert found is not None
     assert found[0] == "does-not-fit"
+
+
+def test_a_step_of_less_than_a_millisecond_predicts_nothing() -> None:
+    assert skip(LARGE, visited(SMALL, 0.0009)) is None
+    tiny, huge = case(1), case(2048)
+    assert skip(huge, visited(tiny, 0.0009), cases=(tiny, huge)) is None
+    assert skip(huge, visited(tiny, 0.0011), cases=(tiny, huge)) is not None
+
+
+def test_work_that_stays_at_nothing_does_not_grow() -> None:
+    small, large = case(1, flops=0.0, bytes=0.0), case(10**6, flops=0.0, bytes=0.0)
+    assert skip(large, visited(small, 0.01), cases=(small, large)) is None
