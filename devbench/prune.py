@@ -77,6 +77,12 @@ def _growth(smaller: Case, larger: Case, size: str) -> float:
         before, after = getattr(smaller.work, amount), getattr(larger.work, amount)
         if before and after:
             return float(after / before)
-        if before == after == 0:
-            return 1.0
+    if _is_nothing(smaller) and _is_nothing(larger):
+        return 1.0
     return float(dict(larger.params)[size]) / float(dict(smaller.params)[size])
+
+
+def _is_nothing(case: Case) -> bool:
+    """Whether it declares that there is no work, which is not the same as not saying."""
+    declared = [amount for amount in (case.work.flops, case.work.bytes) if amount is not None]
+    return bool(declared) and not any(declared)
