@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 from devbench_suites._numpy_network import (
+    BatchNorm,
     Conv,
     Dense,
     Flatten,
+    GlobalAveragePool,
     MaxPool,
     Network,
     ReLU,
+    Residual,
     draw_images,
     draw_weights,
 )
@@ -42,19 +47,114 @@ def drawn() -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
 def test_gradients_are_the_slopes_of_the_loss(
     drawn: tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]], layer: str, kind: str
 ) -> None:
-    images, labels, weights = drawn
-    name, step = f"{layer}.{kind}", 1e-6
-    _, gradients = network(weights).loss_and_gradients(images, labels)
+    assert_gradient_is_slope(network, f"{layer}.{kind}", *drawn)
+
+
+def assert_gradient_is_slope(
+    make: Callable[[dict[str, np.ndarray]], Network],
+    name: str,
+    images: np.ndarray,
+    labels: np.ndarray,
+    weights: dict[str, np.ndarray],
+) -> None:
+    step = 1e-6
+    _, gradients = make(weights).loss_and_gradients(images, labels)
     slopes = np.zeros_like(weights[name])
     for index in np.ndindex(slopes.shape):
         losses = []
         for sign in (1, -1):
             moved = weights | {name: weights[name].copy()}
             moved[name][index] += sign * step
-            losses.append(network(moved).loss_and_gradients(images, labels)[0])
+            losses.append(make(moved).loss_and_gradients(images, labels)[0])
         slopes[index] = (losses[0] - losses[1]) / (2 * step)
     assert np.abs(gradients[name]).max() > 1e-4
     assert np.abs(gradients[name] - slopes).max() < 1e-6 * np.abs(slopes).max() + 1e-9
+
+
+RESIDUAL_SHAPES = {"stem": (3, 2, 3, 3), "main": (4, 3, 3, 3), "down": (4, 3, 1, 1), "fc": (3, 4)}
+NORMS = {"stem_norm": 3, "main_norm": 4, "down_norm": 4}
+
+
+def residual_network(
+    weights: dict[str, np.ndarray], fixed: dict[str, np.ndarray] | None = None
+) -> Network:
+    """A residual network in small: padded strides, overlapping maxima, a projecting shortcut."""
+    bare = {name: weight for name, weight in weights.items() if name != "main.bias"}
+
+    def norm(name: str) -> BatchNorm:
+        return BatchNorm(name, weights, 1e-5, fixed)
+
+    main = (Conv("main", bare, 2, 1), norm("main_norm"))
+    shortcut = (Conv("down", weights, 2), norm("down_norm"))
+    return Network(
+        *(Conv("stem", weights, 2, 1), norm("stem_norm"), ReLU(), MaxPool(3, 2, 1)),
+        *(Residual(main, shortcut), ReLU(), Residual((ReLU(),), ())),
+        *(GlobalAveragePool(), Dense("fc", weights)),
+    )
+
+
+@pytest.fixture(scope="module")
+def residual() -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    rng = np.random.default_rng(2)
+    weights = draw_weights(rng, RESIDUAL_SHAPES)
+    for name, channels in NORMS.items():
+        weights[f"{name}.weight"] = rng.uniform(0.5, 1.5, channels)
+        weights[f"{name}.bias"] = rng.uniform(-0.5, 0.5, channels)
+    return rng.standard_normal((5, 2, 13, 13)), rng.integers(3, size=5), weights
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["stem.weight", "main.weight", "down.weight", "fc.weight", *(f"{n}.bias" for n in NORMS)],
+)
+def test_gradients_through_normalization_and_shortcuts_are_the_slopes_of_the_loss(
+    residual: tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]], name: str
+) -> None:
+    assert_gradient_is_slope(residual_network, name, *residual)
+
+
+@pytest.mark.parametrize("name", ["stem.weight", "main_norm.weight", "down_norm.bias"])
+def test_gradients_with_fixed_statistics_are_the_slopes_of_the_loss(
+    residual: tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]], name: str
+) -> None:
+    rng = np.random.default_rng(3)
+    fixed = {f"{norm}.running_mean": rng.uniform(-1, 1, size) for norm, size in NORMS.items()}
+    fixed |= {f"{norm}.running_var": rng.uniform(0.5, 2, size) for norm, size in NORMS.items()}
+    assert_gradient_is_slope(lambda weights: residual_network(weights, fixed), name, *residual)
+
+
+def test_a_convolution_without_bias_has_no_gradient_of_one(
+    residual: tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]],
+) -> None:
+    images, labels, weights = residual
+    _, gradients = residual_network(weights).loss_and_gradients(images, labels)
+    assert gradients.keys() == weights.keys() - {"main.bias"}
+
+
+def test_a_normalized_channel_has_mean_bias_and_spread_weight() -> None:
+    x = np.random.default_rng(4).normal(3, 2, (6, 2, 5, 5))
+    weights = {"n.weight": np.array([1.5, 0.5]), "n.bias": np.array([-1.0, 4.0])}
+    y = BatchNorm("n", weights, epsilon=0.0).forward(x)
+    assert y.mean((0, 2, 3)) == pytest.approx(weights["n.bias"])
+    assert y.std((0, 2, 3)) == pytest.approx(weights["n.weight"])
+
+
+def test_a_padded_convolution_with_stride_sees_zeros_on_every_side() -> None:
+    image = np.arange(1.0, 17.0).reshape(1, 1, 4, 4)
+    weights = {"c.weight": np.ones((1, 1, 3, 3))}
+    # Around 1: 1+2+5+6; around 3: 2+3+4+6+7+8; and two rows on.
+    expected = [[14.0, 30.0], [57.0, 99.0]]
+    assert Conv("c", weights, stride=2, padding=1).forward(image)[0, 0].tolist() == expected
+
+
+def test_overlapping_maxima_add_up_their_gradients() -> None:
+    image = np.zeros((1, 1, 5, 5))
+    image[0, 0, 1, 1] = 9.0  # the largest of the first window of each row and column of windows
+    pool = MaxPool(3, 2, 1)
+    assert pool.forward(image)[0, 0, :2, :2].tolist() == [[9.0, 9.0], [9.0, 9.0]]
+    gradient, _ = pool.backward(np.ones((1, 1, 3, 3)))
+    assert gradient[0, 0, 1, 1] == 4
+    assert gradient.sum() == 9
 
 
 def test_a_convolution_does_not_flip_its_kernel() -> None:
