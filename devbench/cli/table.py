@@ -14,13 +14,13 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
     table = Table(*columns, box=None, pad_edge=False, header_style="bold")
     for row in rows:
-        table.add_row(*(Text(_printable(cell), overflow="fold") for cell in row))
+        table.add_row(*(Text(printable(cell), overflow="fold") for cell in row))
     out = console()
     if not out.is_terminal:
         out.width = 100_000
     out.print(table)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Without control characters, which could steer a terminal."""
     return "".join(char if char.isprintable() or char == "\n" else "�" for char in text)

@@ -14,6 +14,8 @@ from pathlib import Path
 from devbench.detection.asking import Asking as Asking
 from devbench.detection.asking import ask_frameworks as ask_frameworks
 from devbench.detection.asking import start_asking as start_asking
+from devbench.detection.health import GpuHealth as GpuHealth
+from devbench.detection.health import read_health as read_health
 from devbench.detection.host import read_host as read_host
 from devbench.detection.host import usable_threads as usable_threads
 from devbench.detection.join import PhysicalDevice as PhysicalDevice

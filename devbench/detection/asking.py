@@ -124,12 +124,27 @@ def _wait(
             output, _ = child.communicate()
         log.seek(0)
         lines = [line for written in log if (line := _ESCAPES.sub("", written).rstrip())]
+    return read_answer(name, adapter, output, lines, None if late else child.returncode, timeout_s)
+
+
+def read_answer(
+    name: str,
+    adapter: Framework,
+    output: str,
+    lines: list[str],
+    exit_status: int | None,
+    timeout_s: float,
+) -> FrameworkAnswer:
+    """What a child said, or what its end tells where it said nothing.
+
+    lines: what it wrote to standard error. exit_status: as Popen gives it, None where time ran out.
+    """
     message = _message(output)
     if message is not None:
         return _answer(name, adapter, message, lines)
-    if late:
+    if exit_status is None:
         return _failed(name, f"gave no answer within {timeout_s:g} s and was ended", lines)
-    return _failed(name, _how_it_ended(child.returncode), lines)
+    return _failed(name, how_it_ended(exit_status), lines)
 
 
 def _end(child: subprocess.Popen[str]) -> None:
@@ -176,7 +191,7 @@ def _failed(name: str, reason: str, lines: list[str]) -> FrameworkAnswer:
     )
 
 
-def _how_it_ended(exit_status: int) -> str:
+def how_it_ended(exit_status: int) -> str:
     """Popen's status: negative is a signal."""
     if exit_status >= 0:
         return f"ended its process with status {exit_status} while it started"

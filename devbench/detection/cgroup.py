@@ -43,7 +43,11 @@ def parse_cpu_max(line: str) -> float | None:
 
 
 def levels(root: Path, controller: str) -> Iterator[Level]:
-    """The groups of this process for one controller (``cpu``, ``memory``, ``cpuset``), own first."""
+    """The groups of this process for one controller (``cpu``, ``memory``, ``cpuset``), own first.
+
+    A line that no kernel writes, as a recorded machine from elsewhere may hold, is passed over; above
+    all one that leads out of `root`.
+    """
     own: dict[str, str] = {}  # controller → path; the key of version 2 is empty
     for line in (read_text(root, "proc/self/cgroup") or "").splitlines():
         _, _, rest = line.partition(":")
@@ -51,13 +55,15 @@ def levels(root: Path, controller: str) -> Iterator[Level]:
         own |= dict.fromkeys(controllers.split(","), path)
     for line in (read_text(root, "proc/self/mountinfo") or "").splitlines():
         before, _, after = line.partition(" - ")
-        if not after.startswith(("cgroup ", "cgroup2 ")):
+        if not after.startswith(("cgroup ", "cgroup2 ")) or before.count(" ") < 4:
             continue
-        kind, _, options = after.split(" ", 2)
+        kind, _, options = after.partition(" ")
         key = "" if kind == "cgroup2" else controller
         if key not in own or (key and key not in options.split(" ")[-1].split(",")):
             continue
         mounted, mount_point = map(_unescape, before.split(" ")[3:5])
+        if ".." in mount_point.split("/") or not mount_point.isprintable():
+            continue
         top = root / mount_point.lstrip("/")
         for name in _upwards(own[key], mounted):
             yield Level(2 if kind == "cgroup2" else 1, top / name.lstrip("/"), name)

@@ -50,6 +50,10 @@ class Pynvml:
 def _plain(value: Any) -> Json:
     if isinstance(value, bytes):
         return value.decode()
+    if isinstance(value, ctypes.Array):
+        return [_plain(item) for item in value]
+    if isinstance(value, ctypes.Structure) and hasattr(value, "nvmlReturn"):
+        return _field_value(value)
     if isinstance(value, ctypes.Structure):
         return {field[0]: _plain(getattr(value, field[0])) for field in value._fields_}
     if isinstance(value, list | tuple):
@@ -57,6 +61,16 @@ def _plain(value: Any) -> Json:
     if type(value).__name__ == "nvmlFriendlyObject":
         return {name: _plain(item) for name, item in vars(value).items()}
     return value
+
+
+def _field_value(value: Any) -> Json:
+    """nvmlFieldValue_t: a union, whose member `valueType` names (nvmlValueType_t)."""
+    member = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")[value.valueType]
+    return {
+        "fieldId": value.fieldId,
+        "nvmlReturn": value.nvmlReturn,
+        "value": getattr(value.value, member) if value.nvmlReturn == 0 else None,
+    }
 
 
 #: Names of the bits: nvmlClocksEventReasons in nvml.h. Several may be set at once.
@@ -126,7 +140,7 @@ class Query:
     field: str
     functions: tuple[str, ...]
     convert: Callable[[Any], Any] = lambda value: value
-    arguments: tuple[int, ...] = ()
+    arguments: tuple[Any, ...] = ()
     handle: bool = True
 
 
@@ -208,9 +222,8 @@ def _read_gpu(nvml: Nvml, index: int, root: Path) -> Gpu:
     found: dict[str, Any] = {}
     unread: dict[str, str] = {}
     for query in QUERIES:
-        arguments = ((handle,) if query.handle else ()) + query.arguments
         try:
-            found[query.field] = query.convert(_first(nvml, query.functions, arguments))
+            found[query.field] = answer(nvml, query, handle)
         except NvmlError as error:
             unread[query.field] = str(error)
     if "clock_event_mask" in found:
@@ -220,6 +233,12 @@ def _read_gpu(nvml: Nvml, index: int, root: Path) -> Gpu:
     return Gpu(
         index=index, numa_node=_numa_node(root, found.get("pci_bus_id")), unread=unread, **found
     )
+
+
+def answer(nvml: Nvml, query: Query, handle: Any) -> Any:
+    """One field of a GPU in its unit. Raises NvmlError."""
+    arguments = ((handle,) if query.handle else ()) + query.arguments
+    return query.convert(_first(nvml, query.functions, arguments))
 
 
 def _first(nvml: Nvml, functions: tuple[str, ...], arguments: tuple[Any, ...]) -> Json:

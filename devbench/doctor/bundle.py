@@ -1,0 +1,193 @@
+"""Recordings as files: what `devbench doctor --save` writes and `--from` reads.
+
+::
+
+    {"schema": "devbench.machine/1", "devbench": "0.1.0",
+     "system": {"platform": "linux", …}, "files": {"proc/cpuinfo": "…"}, "calls": {"nvmlInit()": …},
+     "frameworks": [{"answer": {"name": "torch", …}, …}], "commands": […], …}
+
+A bundle may come from anybody, so it is read in full and checked in full before anything of it is used.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+from devbench import __version__
+from devbench.detection import Gpu, GpuHealth
+from devbench.doctor.facts import Facts, gather
+from devbench.doctor.recording import Recording
+from devbench.doctor.records import CouldNotCheck
+from devbench.errors import UsageError
+from devbench.model import Json
+from devbench.redaction import redact
+
+SCHEMA: Final = "devbench.machine/1"
+
+#: A machine of 8 GPUs and 256 CPUs takes about 1 MB.
+MAX_BYTES: Final = 32 * 2**20
+MAX_FILES: Final = 20_000
+#: Of a file name below the root; more would not fit below a temporary folder.
+MAX_PATH: Final = 1000
+MAX_DEPTH: Final = 16
+
+
+class BundleError(UsageError):
+    """A file that should hold a recorded machine does not."""
+
+
+def dump(recording: Recording, *, redacted: bool = False) -> str:
+    """The recording as the text of a bundle; with `redacted` nothing in it tells whose machine it is."""
+    data = {"schema": SCHEMA, "devbench": __version__, **asdict(recording)}
+    return json.dumps(redact(data) if redacted else data, indent=1, ensure_ascii=True) + "\n"
+
+
+def load(path: str | Path) -> Recording:
+    """The recording in a file. Raises BundleError naming the file and what is wrong with it."""
+    try:
+        size = Path(path).stat().st_size
+        if size > MAX_BYTES:
+            raise BundleError(
+                f"{path} is {size / 2**20:.0f} MiB; a recorded machine has at most {MAX_BYTES >> 20} MiB"
+            )
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise BundleError(f"there is no file {path}") from None
+    except UnicodeDecodeError:
+        raise BundleError(f"{path} is not a recorded machine: it is not text in UTF-8") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise BundleError(f"{path} cannot be read: {reason}") from None
+    return parse(text, str(path))
+
+
+def parse(text: str, origin: str) -> Recording:
+    """The recording that a text describes. Raises BundleError naming `origin` and the culprit."""
+    from devbench.store.records import Misfit, from_json
+
+    try:
+        data = json.loads(text, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        cut = "it ends too early" if error.pos >= len(text.rstrip()) else error.msg.lower()
+        raise BundleError(
+            f"{origin} is not a whole JSON file: {cut} (line {error.lineno}, column {error.colno})"
+        ) from None
+    except RecursionError:
+        raise BundleError(f"{origin} is not a recorded machine: it is nested too deeply") from None
+    except ValueError as error:  # NaN, or a number of thousands of digits
+        raise BundleError(f"{origin} is not a recorded machine: {error}") from None
+    _check_schema(data, origin)
+    _check_depth(data, origin)
+    del data["schema"]
+    written_by = data.pop("devbench", "an unknown devbench")
+    try:
+        recording = from_json(Recording, data)
+        _check_texts(recording, Misfit)
+        _check_files(recording.files, Misfit)
+        _check_gpus(gather(recording), from_json)
+    except CouldNotCheck as why:
+        raise BundleError(f"{origin} is not a recorded machine: {why}") from None
+    except Misfit as misfit:
+        newer = (
+            ""
+            if written_by == __version__
+            else f" (written by {written_by}, read by {__version__})"
+        )
+        raise BundleError(f"{origin}: {misfit}{newer}") from None
+    return recording
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a number that JSON knows")
+
+
+def _check_schema(data: Json, origin: str) -> None:
+    schema = data.get("schema") if isinstance(data, dict) else None
+    if schema == SCHEMA:
+        return
+    family = SCHEMA.rpartition("/")[0]
+    if isinstance(schema, str) and schema.startswith(f"{family}/"):
+        raise BundleError(
+            f"{origin} has the schema {schema[:60]!r}; this devbench reads {SCHEMA!r}: upgrade it"
+        )
+    shown = repr(schema)[:60]
+    raise BundleError(
+        f"{origin} is not a recorded machine of `devbench doctor --save`: its schema is {shown}, "
+        f"not {SCHEMA!r}"
+    )
+
+
+def _check_depth(data: Json, origin: str) -> None:
+    level = [data]
+    for _ in range(MAX_DEPTH):
+        level = [
+            item
+            for one in level
+            if isinstance(one, dict | list)
+            for item in (one.values() if isinstance(one, dict) else one)
+        ]
+    if level:
+        raise BundleError(f"{origin} is not a recorded machine: it is nested too deeply")
+
+
+def _check_texts(recording: Recording, misfit: Callable[[str, str], Exception]) -> None:
+    """What the readers expect of mappings, which annotations do not enforce."""
+    texts: list[tuple[str, Mapping[str, Any], type | tuple[type, ...]]] = [
+        ("files", recording.files, str),
+        ("variables", recording.variables, str),
+    ]
+    for position, framework in enumerate(recording.frameworks):
+        texts.append((f"frameworks[{position}].rates", framework.rates, (int, float)))
+    if recording.process is not None:
+        texts += [
+            ("process.started_with", recording.process.started_with, str),
+            ("process.now", recording.process.now, str),
+            ("process.initialized", recording.process.initialized, int),
+        ]
+    for place, mapping, kind in texts:
+        for name, value in mapping.items():
+            if not isinstance(value, kind):
+                wanted = "a text" if kind is str else "a number"
+                raise misfit(f"{place}.{name[:60]}", f"is no {wanted[2:]}; {wanted} is expected")
+
+
+def _check_gpus(facts: Facts, from_json: Callable[..., Any]) -> None:
+    """The fields made of the recorded calls have the types that NVML gives them."""
+    for gpu in facts.gpus:
+        loaded = dict(gpu.loaded or {})
+        replays = loaded.pop("pcie_replays", 0)
+        records = [
+            gpu.nvml,
+            gpu.health,
+            Gpu(index=0, **loaded),
+            GpuHealth(index=0, pcie_replays=replays),
+        ]
+        for record in records:
+            if record is not None:
+                from_json(type(record), json.loads(json.dumps(asdict(record))), "calls")
+
+
+def _check_files(files: Mapping[str, str], misfit: Callable[[str, str], Exception]) -> None:
+    """Only paths that stay below the root under which they will be written for reading."""
+    if len(files) > MAX_FILES:
+        raise misfit("files", f"has {len(files)} entries; at most {MAX_FILES} are read")
+    for name in files:
+        parts = name.split("/")
+        if (
+            not name.isprintable()
+            or "\\" in name
+            or ":" in parts[0]
+            or len(name.encode("utf-8", "replace")) > MAX_PATH
+            or any(
+                part in ("", ".", "..") or len(part.encode("utf-8", "replace")) > 255
+                for part in parts
+            )
+        ):
+            raise misfit("files", f"names {name[:80]!r}, which is no path below the machine's root")
+        for parent in PurePosixPath(name).parents:
+            if str(parent) in files:
+                raise misfit("files", f"has {str(parent)[:80]!r} as a file and as a folder")

@@ -1,0 +1,177 @@
+"""Taking out what tells whose machine something is from: names, UUIDs, serial numbers, addresses.
+
+Each thing is replaced by another of the same form, the same one everywhere: two GPUs stay two, and
+what was joined on a UUID still joins, so a redacted recording is diagnosed like the original. Versions,
+PCI bus ids and process ids stay; they tell nothing of a person.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final
+
+#: Names that half of all machines and accounts have, and that are words of the reports themselves.
+COMMON: Final = frozenset(
+    (
+        *(
+            "root",
+            "user",
+            "users",
+            "host",
+            "hosts",
+            "home",
+            "localhost",
+            "nobody",
+            "runner",
+            "admin",
+        ),
+        *("ubuntu", "debian", "linux", "docker", "gpu", "cpu", "cuda", "torch", "tensorflow"),
+        *("python", "none", "null", "true", "false"),
+    )
+)
+
+#: Keys whose whole value is a name of a host or a person, or a number that is given to one device.
+HOST_KEYS: Final = frozenset({"hostname", "host_name", "proc/sys/kernel/hostname", "HOSTNAME"})
+USER_KEYS: Final = frozenset({"user", "username", "USER", "LOGNAME"})
+
+#: Below these keys four numbers with dots between are a version: 9.10.2.21 of cuDNN.
+VERSION_KEYS: Final = frozenset({"version", "packages", "build", "driver", "kernel"})
+
+_UUID = re.compile(
+    r"[0-9a-f]{8}([-_])[0-9a-f]{4}\1[0-9a-f]{4}\1[0-9a-f]{4}\1[0-9a-f]{12}(?![0-9a-f])",
+    re.IGNORECASE,
+)
+#: CUDA takes the beginning of a UUID for the whole where it is unambiguous.
+_SHORT_UUID = re.compile(
+    r"\b(GPU|MIG)-([0-9a-f]{1,8}(?:-[0-9a-f]{0,4})*)(?![0-9a-f-])", re.IGNORECASE
+)
+#: Ids of containers and machines.
+_HEX = re.compile(r"(?<![0-9a-zA-Z])(?:[0-9a-f]{64}|[0-9a-f]{32})(?![0-9a-zA-Z])")
+_MAC = re.compile(r"(?<![0-9a-zA-Z:])(?:[0-9a-f]{2}:){5}[0-9a-f]{2}(?![0-9a-zA-Z:])", re.IGNORECASE)
+_IPV4 = re.compile(r"(?<![\w.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![\w.]*\w)")
+_IPV6 = re.compile(r"(?<![\w:.])[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7}(?![\w:])", re.IGNORECASE)
+_HOME = re.compile(r"(/home/|/Users/|\\Users\\|/export/home/)([^/\\\s:;,\"'<>]+)")
+_SERIAL = re.compile(r"serial", re.IGNORECASE)
+
+
+def redact(value: Any, names: Iterable[str] = ()) -> Any:
+    """The JSON value or text without what identifies its machine. `value` itself stays as it is.
+
+    names: further names of hosts and people, beyond those that the value itself gives away (a host
+    name under its key, the owner of a home folder).
+    """
+    return Redactor(value, names).apply(value)
+
+
+class Redactor:
+    """Learns from one value what must go; `apply` then takes it out of this value or of any other."""
+
+    def __init__(self, value: Any, names: Iterable[str] = ()) -> None:
+        self._given: dict[str, dict[str, str]] = {}
+        hosts: set[str] = set()
+        users: set[str] = set(names)
+        for key, text in _texts(value, ""):
+            for uuid in _UUID.finditer(text):
+                self._uuid(uuid)
+            users.update(match[2] for match in _HOME.finditer(text))
+            if key in HOST_KEYS:
+                hosts |= {text.strip(), text.strip().partition(".")[0]}
+            if key in USER_KEYS:
+                users.add(text.strip())
+        self._names = {
+            name: word
+            for word, found in (("user", users), ("host", hosts))
+            for name in found
+            if len(name) > 1 and name.lower() not in COMMON
+        }
+        alternatives = "|".join(map(re.escape, sorted(self._names, key=len, reverse=True)))
+        self._name = re.compile(rf"(?<![0-9A-Za-z])(?:{alternatives})(?![0-9A-Za-z])")
+
+    def apply(self, value: Any) -> Any:
+        return self._apply(value, "", False)
+
+    def _apply(self, value: Any, key: str, versions: bool) -> Any:
+        if isinstance(value, Mapping):
+            return {
+                self._text(name, versions, names="/" in name): self._apply(
+                    item, name, versions or name in VERSION_KEYS
+                )
+                for name, item in value.items()
+            }
+        if isinstance(value, list | tuple):
+            return [self._apply(item, key, versions) for item in value]
+        if _SERIAL.search(key) and isinstance(value, str | int) and not isinstance(value, bool):
+            return self._stand_in("serial", str(value), lambda n: f"serial-{n}")
+        return self._text(value, versions) if isinstance(value, str) else value
+
+    def _text(self, text: str, versions: bool, names: bool = True) -> str:
+        text = _UUID.sub(self._uuid, text)
+        text = _SHORT_UUID.sub(self._short_uuid, text)
+        text = _HEX.sub(self._hex, text)
+        text = _MAC.sub(self._mac, text)
+        if not versions:
+            text = _IPV6.sub(self._address, _IPV4.sub(self._address, text))
+        if names and self._names:
+            text = self._name.sub(lambda match: self._names[match[0]], text)
+        return _HOME.sub(
+            lambda match: match[0] if match[2].lower() in COMMON else f"{match[1]}user", text
+        )
+
+    def _stand_in(self, kind: str, original: str, form: Callable[[int], str]) -> str:
+        known = self._given.setdefault(kind, {})
+        return known.setdefault(original, form(len(known) + 1))
+
+    def _uuid(self, match: re.Match[str]) -> str:
+        plain = match[0].lower().replace("_", "-")
+        if plain.endswith("-0000-0000-0000-000000000000"):
+            return match[0]  # a stand-in of an earlier pass
+        new = self._stand_in("uuid", plain, lambda n: f"{n:08x}-0000-0000-0000-000000000000")
+        return new.replace("-", match[1])
+
+    def _short_uuid(self, match: re.Match[str]) -> str:
+        wanted = match[2].lower()
+        if re.fullmatch(r"0000[0-9a-f]{4}(-0000)*-?0*", wanted):
+            return match[0]
+        whole = [new for old, new in self._given.get("uuid", {}).items() if old.startswith(wanted)]
+        new = whole[0][:8] if len(whole) == 1 else f"{0xFFFF0000 + len(wanted):08x}"
+        return f"{match[1]}-{new}"
+
+    def _hex(self, match: re.Match[str]) -> str:
+        size = len(match[0])
+        return self._stand_in("hex", match[0], lambda n: f"{n:0{size}x}")
+
+    def _mac(self, match: re.Match[str]) -> str:
+        form = "02:00:00:00:{:02x}:{:02x}"
+        return self._stand_in("mac", match[0].lower(), lambda n: form.format(n >> 8 & 255, n & 255))
+
+    def _address(self, match: re.Match[str]) -> str:
+        """Addresses that stand for no machine stay; the others become those kept for documents:
+        https://www.rfc-editor.org/rfc/rfc5737 and rfc3849."""
+        try:
+            address = ipaddress.ip_address(match[0])
+        except ValueError:  # a PCI bus id, a time of day
+            return match[0]
+        if (
+            address.is_loopback
+            or address.is_unspecified
+            or match[0].startswith(("192.0.2.", "2001:db8:"))
+        ):
+            return match[0]
+        if address.version == 4:
+            return self._stand_in("ipv4", str(address), lambda n: f"192.0.2.{n % 256}")
+        return self._stand_in("ipv6", str(address), lambda n: f"2001:db8::{n:x}")
+
+
+def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
+    """Each text in a JSON value, with the key that it stands under; keys are texts of their own."""
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            yield "", name
+            yield from _texts(item, name)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts(item, key)
+    elif isinstance(value, str):
+        yield key, value

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+from devbench.doctor import diagnose
+from devbench.doctor.records import Chain
+from devbench.doctor.table import LINKS
+from tests.doctor import faults
+from tests.doctor.machines import (
+    blind,
+    framework,
+    gpu_calls,
+    no_nvml,
+    one_gpu,
+    rocm,
+    server,
+    uuid,
+    with_variables,
+)
+
+
+def states(chain: Chain) -> list[str]:
+    return [link.state for link in chain.links]
+
+
+def test_both_frameworks_are_judged_side_by_side_on_one_gpu() -> None:
+    torch, tensorflow = diagnose(faults.cpu_wheel()).chains
+    assert (torch.gpu, torch.framework, tensorflow.framework) == (uuid(0), "torch", "tensorflow")
+    assert torch.gpu == tensorflow.gpu
+    assert tensorflow.works
+    assert torch.broken is not None
+    assert torch.broken.name == "build"
+    assert torch.broken.because == "D01: torch 2.13.0+cpu is a build for the CPU only"
+
+
+def test_the_chain_stops_at_the_first_broken_link() -> None:
+    """A CPU-only build does not matter where there is no driver."""
+    machine = replace(faults.nouveau(), frameworks=faults.cpu_wheel().frameworks[:1])
+    diagnosis = diagnose(with_variables(machine, CUDA_VISIBLE_DEVICES="-1"))
+    (chain,) = diagnosis.chains
+    assert [link.name for link in chain.links] == list(LINKS)
+    assert states(chain) == ["holds", "broken"] + ["not reached"] * 7
+    assert [one.id for one in diagnosis.findings] == ["D18"]
+
+
+def test_equal_gpus_in_another_order_in_each_framework_are_told_apart() -> None:
+    """TensorFlow numbers the eight GPUs backwards, and its kernel fails on the last of them."""
+    machine = server()
+    torch, tensorflow = machine.frameworks
+    trials = (
+        *tensorflow.trials[:7],
+        replace(tensorflow.trials[7], error="InternalError: no context"),
+    )
+    machine = replace(machine, frameworks=(torch, replace(tensorflow, trials=trials)))
+    broken = [chain for chain in diagnose(machine).chains if not chain.works]
+    assert [(chain.framework, chain.gpu) for chain in broken] == [("tensorflow", uuid(0))]
+
+
+def test_a_driver_that_answers_nothing_is_unknown_and_not_wrong() -> None:
+    diagnosis = diagnose(no_nvml(one_gpu(), "did not come back within 30 s"))
+    torch = next(chain for chain in diagnosis.chains if chain.framework == "torch")
+    told = {link.name: link for link in torch.links}
+    assert told["NVML"].state == "unknown"
+    assert told["NVML"].because == "NVML does not answer (did not come back within 30 s)"
+    unchecked = {one.id: one.reason for one in diagnosis.unchecked}
+    assert {"H01", "H07", "S02", "S03"} <= unchecked.keys()
+    assert unchecked["H01"] == "NVML does not list this GPU"
+
+
+def test_nvml_that_fails_on_every_call_of_a_gpu_leaves_the_rest_of_the_diagnosis() -> None:
+    machine = one_gpu()
+    dumb = {call: {"error": "Unknown"} for call in gpu_calls() if "HandleByIndex" not in call}
+    diagnosis = diagnose(replace(machine, calls={**machine.calls, **dumb}))
+    assert {one.id for one in diagnosis.unchecked} >= {
+        "H01",
+        "H02",
+        "H03",
+        "H07",
+        "S03",
+        "S05",
+        "S06",
+    }
+    assert diagnosis.findings == ()
+
+
+def test_a_gpu_that_the_user_hid_is_no_fault() -> None:
+    machine = with_variables(server(), CUDA_VISIBLE_DEVICES="0")
+    kept = (
+        framework("torch", [uuid(0)], loads=()),
+        framework("tensorflow", ["0000:01:00.0"]),
+    )
+    diagnosis = diagnose(replace(machine, frameworks=kept))
+    assert diagnosis.findings == ()
+    hidden = [chain for chain in diagnosis.chains if chain.gpu == uuid(5)]
+    assert {chain.broken.because for chain in hidden if chain.broken} == {
+        "hidden by CUDA_VISIBLE_DEVICES='0'"
+    }
+    assert "torch computes on 1 of 8 GPUs." in diagnosis.summary
+
+
+def test_an_amd_gpu_has_no_link_of_nvidia() -> None:
+    (chain,) = diagnose(rocm()).chains
+    assert "NVML" not in [link.name for link in chain.links]
+    assert chain.works
+
+
+def test_a_lost_gpu_is_named_and_the_others_are_still_judged() -> None:
+    found = {(one.id, one.gpus) for one in diagnose(faults.lost()).findings}
+    assert ("D23", (uuid(3),)) in found
+    assert ("H04", (uuid(3),)) in found
+
+
+def test_what_is_said_alike_of_several_gpus_is_said_once() -> None:
+    machine = replace(server(), frameworks=blind())
+    findings = [one for one in diagnose(machine).findings if one.framework == "torch"]
+    assert [(one.id, len(one.gpus)) for one in findings] == [("D25", 8)]
+
+
+def test_an_inference_about_a_build_is_not_made_where_a_kernel_ran() -> None:
+    """An old driver with CUDA's forward compatibility runs newer builds."""
+    machine = faults.old_driver()
+    machine = replace(machine, frameworks=one_gpu().frameworks)
+    assert diagnose(machine).findings == ()
+
+
+def test_a_disturbed_measurement_is_no_finding() -> None:
+    """numpy itself fell to a tenth meanwhile: somebody else was on the CPUs."""
+    rates = {"numpy": 1e11, "float32": 1e10, "numpy again": 1e10}
+    machine = one_gpu()
+    torch = framework("torch", rates=rates)
+    diagnosis = diagnose(replace(machine, frameworks=(torch, *machine.frameworks[1:])))
+    assert diagnosis.findings == ()
+    assert ("S15", "torch") in {(one.id, one.framework) for one in diagnosis.unchecked}

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from devbench.cli import main
+from devbench.doctor import Recording, dump
+from devbench.doctor.table import words
+from tests.doctor import faults
+from tests.doctor.machines import one_gpu, with_variables
+
+Doctor = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def doctor(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Doctor:
+    """`devbench doctor …` in this process: its exit code and what it printed."""
+
+    def run(*arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["devbench", "doctor", *arguments])
+        monkeypatch.setenv("COLUMNS", "80")
+        with pytest.raises(SystemExit) as ended:
+            main()
+        told = capsys.readouterr()
+        code = ended.value.code
+        return code if isinstance(code, int) else 0, told.out + told.err
+
+    return run
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Callable[[Recording, str], str]:
+    def save(machine: Recording, name: str = "machine.json") -> str:
+        file = tmp_path / name
+        file.write_text(dump(machine), encoding="utf-8")
+        return str(file)
+
+    return save
+
+
+def test_the_text_has_cause_evidence_and_command_in_80_columns(
+    doctor: Doctor, saved: Callable[..., str]
+) -> None:
+    code, text = doctor("--from", saved(faults.tensorflow_alone()))
+    assert code == 1
+    command = "python -m pip install 'tensorflow[and-cuda]'"
+    lines = text.splitlines()
+    assert max(len(line) for line in lines if "pip install" not in line) <= 80
+    assert any(line.strip() == command for line in lines)
+    flat = " ".join(text.split())
+    assert "torch computes on the GPU (NVIDIA GeForce RTX 4090)." in flat
+    assert "error D05 tensorflow 2.21.0 has no CUDA libraries" in flat
+    assert "docs/doctor/D05.md" in flat
+    assert flat.endswith("devbench doctor explain D05")
+
+
+def test_a_clean_machine_is_not_called_healthy(doctor: Doctor, saved: Callable[..., str]) -> None:
+    code, text = doctor("--from", saved(one_gpu()))
+    assert code == 0
+    assert text.splitlines()[-1] == "No fault found."
+
+
+def test_findings_come_by_severity(doctor: Doctor, saved: Callable[..., str]) -> None:
+    code, text = doctor("--from", saved(faults.sick()), "--json")
+    answer = json.loads(text)
+    assert code == 1
+    assert answer["schema"] == "devbench.doctor/1"
+    assert [one["id"] for one in answer["findings"]] == ["H01", "H02", "S01", "S02"]
+    assert [one["severity"] for one in answer["findings"]] == [
+        "error",
+        "warning",
+        "warning",
+        "warning",
+    ]
+    assert answer["findings"][0]["page"] == "docs/doctor/H01.md"
+    assert len(answer["chains"]) == 16
+
+
+def test_warnings_count_with_strict_only(doctor: Doctor, saved: Callable[..., str]) -> None:
+    file = saved(with_variables(one_gpu(), CUDA_LAUNCH_BLOCKING="1"))
+    assert doctor("--from", file)[0] == 0
+    assert doctor("--from", file, "--strict")[0] == 1
+
+
+def test_sarif_has_a_rule_for_each_id_and_a_place_for_each_result(
+    doctor: Doctor, saved: Callable[..., str]
+) -> None:
+    _, text = doctor("--from", saved(faults.sick()), "--sarif")
+    sarif = json.loads(text)
+    assert sarif["version"] == "2.1.0"
+    (run,) = sarif["runs"]
+    rules = [rule["id"] for rule in run["tool"]["driver"]["rules"]]
+    assert rules == list(words())
+    assert [result["level"] for result in run["results"]] == ["error"] + ["warning"] * 3
+    for result in run["results"]:
+        assert rules[result["ruleIndex"]] == result["ruleId"]
+        assert result["message"]["text"]
+        (place,) = result["locations"][0]["logicalLocations"]
+        assert place["fullyQualifiedName"].startswith("GPU-00000003")
+
+
+def test_two_forms_at_once_are_refused(doctor: Doctor) -> None:
+    assert doctor("--json", "--sarif")[0] == 2
+
+
+def test_a_bundle_that_is_none_exits_with_2(doctor: Doctor, tmp_path: Path) -> None:
+    file = tmp_path / "x.json"
+    file.write_text("{")
+    code, text = doctor("--from", str(file))
+    assert code == 2
+    assert text.startswith(f"devbench: {file} is not a whole JSON file")
+
+
+def test_redact_takes_names_out_of_what_is_shown_and_saved(
+    doctor: Doctor, saved: Callable[..., str], tmp_path: Path
+) -> None:
+    machine = with_variables(faults.sick(), CUDA_LAUNCH_BLOCKING="1", LD_PRELOAD="/home/jane/x.so")
+    goal = tmp_path / "redacted.json"
+    _, text = doctor("--from", saved(machine), "--save", str(goal), "--redact")
+    for told in (text, goal.read_text(encoding="utf-8")):
+        assert "aaaa-bbbb" not in told
+        assert "jane" not in told
+    assert doctor("--from", str(goal))[1] == text
+
+
+def test_diff_tells_what_differs_and_nothing_else(
+    doctor: Doctor, saved: Callable[..., str]
+) -> None:
+    first, second = saved(one_gpu()), saved(faults.old_driver(), "other.json")
+    assert doctor("diff", first, first) == (0, "Nothing differs.\n")
+    _, text = doctor("diff", first, second, "--json")
+    told = {one["what"]: (one["first"], one["second"]) for one in json.loads(text)["differences"]}
+    assert told["gpu0.driver"] == ("580.82.07", "550.90.07")
+    assert told["finding.D02"][0] is None
+    assert "gpu0.temperature_c" not in told
+    assert not any(what.startswith(("host", "tensorflow", "package")) for what in told)
+    assert "gpu0.driver" in doctor("diff", first, second)[1]
+
+
+def test_explain_prints_the_page_of_an_id(doctor: Doctor) -> None:
+    code, text = doctor("explain", "d01")
+    assert code == 0
+    assert text.startswith("# D01: ")
+    code, text = doctor("explain", "D99")
+    assert code == 2
+    assert "there is no check 'D99'" in text
+
+
+def test_what_a_machine_says_cannot_steer_the_terminal(
+    doctor: Doctor, saved: Callable[..., str]
+) -> None:
+    evil = with_variables(one_gpu(), CUDA_VISIBLE_DEVICES="\x1b[2J[bold]0")
+    _, text = doctor("--from", saved(evil))
+    assert "\x1b" not in text
+    assert "[bold]" in text
