@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -26,6 +27,8 @@ LOAD_S: Final = 0.6
 
 #: Large enough for a math library to show its kernels, small enough for a slow one: 0.1 GFLOP.
 PRODUCT: Final = 384
+#: Other programs may take this share of the CPUs while products are timed.
+BUSY: Final = 0.1
 
 #: Seconds for each format. The other framework may be importing beside it, so the best of many counts.
 RATE_S: Final = 0.12
@@ -72,13 +75,15 @@ def cpu_rates(adapter: Framework, devices: tuple[Device, ...]) -> dict[str, floa
     """FLOP/s of one small product on the CPU: the framework's by format, and numpy's of float32.
 
     One after the other and not in turns: the thread pools of two libraries spin while they wait for
-    work, and where they alternate each takes the CPUs from the other.
+    work, and where they alternate each takes the CPUs from the other. Empty where other programs took
+    more than `BUSY` of the CPUs meanwhile: a pool of threads that shares its cores is not slow by itself.
     """
     import numpy as np
 
     address = next((device.address for device in devices if device.is_cpu), None)
     if address is None:
         return {}
+    began, busy = time.perf_counter(), _cpu_seconds_of_others()
     array = np.random.default_rng(0).standard_normal((PRODUCT, PRODUCT)).astype(np.float32)
     best = {"numpy": _fastest(lambda: array @ array)}
     with adapter.scope(address):
@@ -90,7 +95,21 @@ def cpu_rates(adapter: Framework, devices: tuple[Device, ...]) -> dict[str, floa
     best["numpy again"] = _fastest(
         lambda: array @ array
     )  # tells whether somebody disturbed the rest
+    others = _cpu_seconds_of_others() - busy
+    if others > BUSY * (time.perf_counter() - began) * (os.cpu_count() or 1):
+        return {}
     return {name: 2 * PRODUCT**3 / seconds for name, seconds in best.items()}
+
+
+def _cpu_seconds_of_others() -> float:
+    """CPU seconds since boot that this process did not use."""
+    import psutil
+
+    times = psutil.cpu_times()
+    idle = times.idle + getattr(times, "iowait", 0.0)
+    # On Linux the time of guests is part of user and nice.
+    counted = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
+    return float(counted - idle - time.process_time())
 
 
 def _fastest(step: Callable[[], Any]) -> float:

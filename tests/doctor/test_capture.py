@@ -14,7 +14,7 @@ import pytest
 
 from devbench.detection.records import view_to_json
 from devbench.doctor import capture as package_capture
-from devbench.doctor import diagnose, dump
+from devbench.doctor import diagnose, dump, trials
 from devbench.doctor.bounded import Child, Ended
 from devbench.doctor.bundle import parse
 from devbench.doctor.child import ask_framework
@@ -69,8 +69,9 @@ def test_a_framework_is_asked_with_the_users_own_settings(recording: Recording) 
     assert found.answer.view.build == {"threads": "2"}
     assert found.settings == {"intraop_threads": 1}
     assert found.trials == (Trial("dev:0"),)
-    assert {"numpy", "float32", "numpy again"} == found.rates.keys()
-    assert min(found.rates.values()) > 0
+    # None where other programs keep the CPUs busy.
+    assert found.rates.keys() in (set(), {"numpy", "float32", "numpy again"})
+    assert all(rate > 0 for rate in found.rates.values())
 
 
 def test_a_kernel_that_computes_wrongly_is_not_taken_for_one_that_ran() -> None:
@@ -158,7 +159,7 @@ def test_the_real_frameworks_answer_and_their_products_are_timed(recording: Reco
     for name in ("torch", "tensorflow"):
         found = framework(recording, name)
         assert found.answer.status == "ok"
-        assert {"numpy", "float32", "bfloat16"} <= found.rates.keys()
+        assert not found.rates or {"numpy", "float32", "bfloat16"} <= found.rates.keys()
         assert "intraop_threads" in found.settings
     if not recording.pci:  # no GPU: torch says why when a kernel is to run all the same
         (trial,) = framework(recording, "torch").trials
@@ -215,3 +216,15 @@ def test_children_measure_one_after_the_other_and_one_that_dies_holds_nobody_up(
     )
     assert [one[0] for one in told[:2]] == ["True", "True"]
     assert first_began < first_ended <= began < ended
+
+
+def test_products_are_not_judged_while_other_programs_keep_the_cpus_busy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    adapter: Any = adapters.Numpy()
+    devices = adapter.describe().devices
+    told = iter((0.0, 0.0))
+    monkeypatch.setattr(trials, "_cpu_seconds_of_others", lambda: next(told))
+    assert trials.cpu_rates(adapter, devices).keys() == {"numpy", "float32", "numpy again"}
+    told = iter((0.0, 1000.0))
+    assert trials.cpu_rates(adapter, devices) == {}

@@ -261,7 +261,7 @@ def slow_path(facts: Facts, framework: FrameworkRecord) -> Iterator[Found]:
     if framework.answer.view is None:
         return
     if not {"float32", "numpy"} <= rates.keys():
-        raise CouldNotCheck(f"no product of {name} was timed on the CPU")
+        raise CouldNotCheck(f"no product of {name} was timed while the CPUs were free")
     own = [rates["numpy"], rates.get("numpy again", rates["numpy"])]
     if min(own) < 0.5 * max([*own, *(one.rates.get("numpy", 0) for one in facts.frameworks)]):
         raise CouldNotCheck("other programs kept the CPUs busy while it was measured")
