@@ -16,7 +16,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 run: venv
-	$(BIN)/devbench run --quick --label quick --report report.html
+	$(BIN)/devbench run matmul mlp cnn data_parallel --quick --label quick --report report.html
 
 lint: venv
 	$(BIN)/ruff check .
@@ -25,7 +25,7 @@ lint: venv
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 bench: venv
 	$(BIN)/python -m tests.bench

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +34,21 @@ class WorkerProcess:
     """One child. Its chatter goes to `log`; its messages are read by a thread that waits in the kernel."""
 
     def __init__(
-        self, environment: Mapping[str, str], log: Path, python: Path = Path(sys.executable)
+        self,
+        environment: Mapping[str, str],
+        log: Path,
+        python: Path = Path(sys.executable),
+        module: Sequence[str] = ("devbench.worker",),
+        cwd: Path | None = None,
     ) -> None:
+        """module: what it runs, with its arguments. cwd: where, if not here."""
         self._log = log
         self._log_start = log.stat().st_size if log.exists() else 0
         with log.open("ab") as chatter:
             self._process = subprocess.Popen(
                 # -P: a torch.py in the user's folder must not shadow torch.
-                [str(python), "-P", "-m", "devbench.worker"],
+                [str(python), "-P", "-m", *module],
+                cwd=cwd,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=chatter,

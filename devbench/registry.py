@@ -277,9 +277,14 @@ def is_installed(framework: Framework) -> bool:
         return False
 
 
-def reporter(name: str) -> Callable[..., Any]:
-    """The reporter of that name: a callable of a `Run` and its results. Raises UsageError."""
-    points = {point.name: point for point in _points("devbench.reporters")}
+def reporter(name: str, group: str = "devbench.reporters") -> Callable[..., Any]:
+    """The reporter of that name. Raises UsageError.
+
+    group: what it reports on. ``devbench.reporters`` are called with a `Run` and its results,
+    ``devbench.comparison_reporters`` with a `devbench.regress.compare.Comparison`, and
+    ``devbench.history_reporters`` with a `devbench.regress.history.History`.
+    """
+    points = {point.name: point for point in _points(group)}
     if name not in points:
         raise UsageError(unknown("report format", name, points))
     try:

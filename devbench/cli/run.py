@@ -114,7 +114,7 @@ def run(
         select=tuple(select or ()),
         devices=tuple(device or ()),
         frameworks=tuple(framework or ()),
-        threads=_threads(threads),
+        threads=threads_of(threads),
         params=tuple(param or ()),
         suite_paths=tuple(suite_path or ()),
         label=label,
@@ -155,7 +155,7 @@ def run(
     sys.exit(130 if interrupted else exit_code(summarize(stored)))
 
 
-def _threads(text: str | None) -> tuple[int, ...]:
+def threads_of(text: str | None) -> tuple[int, ...]:
     if text is None:
         return ()
     try:

@@ -62,7 +62,11 @@ def _answer(name: str, worker: WorkerProcess) -> FrameworkAnswer:
         message = worker.receive(START_TIMEOUT_S)
     except (WorkerGone, WorkerTimeout) as error:
         worker.kill()
-        return FrameworkAnswer(name, "failed", f"{name} does not start: {error}")
+        return _failed(name, str(error))
     if message["view"] is None:
-        return FrameworkAnswer(name, "failed", f"{name} does not start: {message['error']}")
-    return FrameworkAnswer(name, "ok", view=view_from_json(message["view"]))
+        return _failed(name, message["error"])
+    return FrameworkAnswer(name=name, status="ok", view=view_from_json(message["view"]))
+
+
+def _failed(name: str, why: str) -> FrameworkAnswer:
+    return FrameworkAnswer(name=name, status="failed", reason=f"{name} does not start: {why}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -23,6 +24,8 @@ from devbench.runner import START_TIMEOUT_S, utc_now
 #: A second process of the head's code takes part in every second pair: it costs half as much again, and
 #: need only show that nothing moves where nothing was changed.
 NULL_EVERY: Final = 2
+#: A known slowdown is tried where so many steps take no longer than this.
+LONGEST_REPEATED_S: Final = 0.25
 LIMITS: Final = Limits(warmup_s=0.5, share_s=0.0)
 
 
@@ -36,12 +39,16 @@ class Sink(Protocol):
 class Found:
     """What the pairs say of one case, as log ratios: head over base, a second head over the head, and
     the fixed step in the head's process over that in the base's. trouble: what kept it from being timed.
+    slowed: the head with known extra work over the base (`Interleaver.repeat`), where so many steps are
+    short enough; untried: what was in its way.
     """
 
     pairs: list[float] = field(default_factory=list)
     null: list[float] = field(default_factory=list)
     yardstick: list[float] = field(default_factory=list)
     trouble: str | None = None
+    slowed: list[float] = field(default_factory=list)
+    untried: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +77,10 @@ class Interleaver:
     tell: Callable[[PairDone], None]
     scratch: Path
     log: Path
+    #: In every so many pairs `again` takes part; 0: never.
+    null_every: int = NULL_EVERY
+    #: Besides, so many steps as one in the base against one more in the head; 0: not.
+    repeat: int = 0
     found: dict[str, Found] = field(default_factory=dict)
     #: What workers said of themselves: role → target → message ``ready``.
     ready: dict[str, dict[str, Json]] = field(default_factory=lambda: {"base": {}, "head": {}})
@@ -84,7 +95,7 @@ class Interleaver:
     def pair(self, number: int, cases: Sequence[Case], in_time: Callable[[], bool]) -> None:
         """Time the cases in one more pair of fresh processes a target, as long as there is time."""
         roles: list[str] = ["base", "head"]
-        if number % NULL_EVERY == 0:
+        if self.null_every and number % self.null_every == 0:
             roles.append("again")
         sizes = {name: benchmark.size for name, benchmark in self.catalog.benchmarks.items()}
         for target in dict.fromkeys(case.target for case in cases):
@@ -105,9 +116,7 @@ class Interleaver:
         with ExitStack() as stack:
             workers: dict[str, WorkerProcess] = {}
             for role in roles:
-                workers[role] = WorkerProcess(
-                    self._variables(role, target), self.log, self._variant(role).python
-                )
+                workers[role] = self._process(role, target)
                 stack.callback(workers[role].close)
                 workers[role].send(
                     "start", target=target.to_json(), threads=target.threads or self.threads
@@ -127,6 +136,11 @@ class Interleaver:
                         worker.kill()
                     return
             self.restless |= turns.restless
+
+    def _process(self, role: str, target: Target) -> WorkerProcess:
+        """A fresh process, still to be started; the pytest plugin has another kind."""
+        variant = self._variant(role)
+        return WorkerProcess(self._variables(role, target), self.log, variant.python)
 
     def _variant(self, role: str) -> Variant:
         return self.base if role == "base" else self.head
@@ -175,7 +189,39 @@ class Interleaver:
         readings = turns.run(measure, self.share_s, flip=number % 2 == 1)
         if number == 0:
             self._refuse_same_code(readings)
+        if self.repeat:
+            self._slow_down(case, turns, measure, readings, flip=number % 2 == 1)
         self._keep(number, case, readings, started_at)
+
+    def _slow_down(
+        self,
+        case: Case,
+        turns: Turns,
+        measure: Callable[[str], Json],
+        readings: Mapping[str, Reading],
+        *,
+        flip: bool,
+    ) -> None:
+        """The same case again in the same processes, with one step more in the head."""
+        found = self.found.setdefault(case.id, Found())
+        plain = readings["base"].samples
+        if found.untried is not None or not plain:
+            return
+        seconds = statistics.median(plain) * self.repeat
+        if seconds > LONGEST_REPEATED_S:
+            return
+        slowed = turns.run(
+            lambda role: (
+                measure(role)
+                | {"check": None, "repeat": self.repeat + (1 if role == "head" else 0)}
+            ),
+            self.share_s,
+            flip,
+        )
+        if all(reading.is_ok for reading in slowed.values()):
+            found.slowed.append(log_ratio(slowed["head"].samples, slowed["base"].samples))
+        else:
+            found.untried = _trouble(slowed)
 
     def _refuse_same_code(self, readings: Mapping[str, Reading]) -> None:
         """Two variants that loaded nothing of their own trees have timed the same installed code."""

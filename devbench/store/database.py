@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
@@ -16,13 +17,19 @@ from devbench.errors import StoreError, UsageError, unknown
 from devbench.model import SEVERITY, Case, Json, Measurement, Run, RunInfo, Status
 from devbench.store import exchange, records
 from devbench.store.engine import explained, open_engine, transaction
+from devbench.store.facts import rounded
+from devbench.store.outcome import NOTHING, with_measurement
+from devbench.store.rows import (
+    AT_ONCE,
+    insert_measurements,
+    insert_plan,
+    measurement_row,
+    to_case,
+    to_measurement,
+    update_outcomes,
+)
 from devbench.store.samples import pack, unpack
-from devbench.store.tables import cases, measurements, runs
-
-#: A case that went differently in different rounds counts by the first of these.
-Record = TypeVar("Record")
-
-_COLUMNS: Final = ("case_id", "round", "status", "started_at")
+from devbench.store.tables import cases, measurements, plans, runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +39,21 @@ class RunSummary:
     info: RunInfo
     planned: int
     counts: Mapping[Status, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """What became of cases in many runs, without their measurements.
+
+    runs: the oldest first. cases: each once, though two may share an id where what they declare was
+    changed. rows: a case that was timed in a run, as its place in `runs`, its place in `cases`, the
+    name of its yardstick ("" for none) and its rounds (`devbench.store.outcome.figures`). What
+    computed wrongly is not among them.
+    """
+
+    runs: tuple[RunInfo, ...]
+    cases: tuple[Case, ...]
+    rows: Sequence[tuple[int, int, str, bytes]]
 
 
 class Store:
@@ -84,19 +106,16 @@ class Store:
     def add_cases(self, run_id: str, added: Sequence[Case]) -> None:
         """Extend the run's plan. Raises StoreError if it holds one of the cases already."""
         with self._writing() as connection:
-            run_key = _key(connection, run_id)
+            run_key = connection.scalar(
+                sa.select(runs.c.key).where(runs.c.id == run_id).with_for_update()
+            )
             if run_key is None:
                 raise StoreError(f"{self.name} holds no run {run_id!r}")
-            count = connection.scalar(
-                sa.select(sa.func.count()).select_from(cases).where(cases.c.run_key == run_key)
-            )
-            try:
-                _insert_cases(connection, run_key, added, int(count or 0))
-            except IntegrityError:
-                raise StoreError(
-                    f"one of {', '.join(case.id for case in added)} is in run {run_id!r} already; does "
-                    "another program resume the same run?"
-                ) from None
+            planned = connection.scalars(
+                sa.select(cases.c.case_id).join(plans).where(plans.c.run_key == run_key)
+            ).all()
+            _refuse_repeated(run_id, (*planned, *(case.id for case in added)))
+            insert_plan(connection, run_key, added, first=len(planned))
 
     def add_measurement(self, run_id: str, measurement: Measurement) -> None:
         """Add what one round found of a case of the run's plan.
@@ -105,19 +124,27 @@ class Store:
         two programs resume one run). Raises ValueError for a sample that is no positive number.
         """
         with self._writing() as connection:
-            case_key = connection.scalar(
-                sa.select(cases.c.key)
-                .join(runs)
-                .where(runs.c.id == run_id, cases.c.case_id == measurement.case_id)
+            plan = (
+                connection.execute(
+                    sa.select(plans)
+                    .join(cases)
+                    .join(runs)
+                    .where(runs.c.id == run_id, cases.c.case_id == measurement.case_id)
+                    .with_for_update(of=plans)
+                )
+                .mappings()
+                .one_or_none()
             )
-            if case_key is None:
+            if plan is None:
                 raise StoreError(
                     f"run {run_id!r} in {self.name} plans no case {measurement.case_id}"
                 )
+            before = {name: plan[name] for name in NOTHING}
             try:
                 connection.execute(
-                    sa.insert(measurements).values(_measurement_row(case_key, measurement))
+                    sa.insert(measurements).values(measurement_row(plan["key"], measurement))
                 )
+                update_outcomes(connection, {plan["key"]: with_measurement(before, measurement)})
             except IntegrityError:
                 raise StoreError(
                     f"round {measurement.round} of {measurement.case_id} is in run {run_id!r} already; "
@@ -141,34 +168,47 @@ class Store:
 
     def runs(self) -> list[RunSummary]:
         """Every run, the newest first."""
-        outcome = (
-            sa.select(
-                cases.c.run_key,
-                sa.func.min(
-                    sa.case(
-                        {status: rank for rank, status in enumerate(SEVERITY)},
-                        value=measurements.c.status,
-                    )
-                ).label("rank"),
-            )
-            .join(measurements)
-            .group_by(cases.c.key, cases.c.run_key)
-            .subquery()
+        plan = sa.select(plans.c.run_key, plans.c.status, sa.func.count()).group_by(
+            plans.c.run_key, plans.c.status
         )
-        tally = sa.select(outcome.c.run_key, outcome.c.rank, sa.func.count())
-        plan = sa.select(cases.c.run_key, sa.func.count()).group_by(cases.c.run_key)
         with self._reading() as connection:
             rows = connection.execute(sa.select(runs).order_by(*_NEWEST)).mappings().all()
-            planned = {row[0]: row[1] for row in connection.execute(plan)}
-            counts: dict[int, dict[Status, int]] = {}
-            for key, rank, count in connection.execute(
-                tally.group_by(outcome.c.run_key, outcome.c.rank)
-            ):
-                counts.setdefault(key, {})[SEVERITY[rank]] = count
-        return [
-            RunSummary(self._info(row), planned.get(row["key"], 0), counts.get(row["key"], {}))
-            for row in rows
-        ]
+            counts: dict[int, dict[Status | None, int]] = {}
+            for key, status, count in connection.execute(plan):
+                counts.setdefault(key, {})[status] = count
+        return [self._summary(row, counts.get(row["key"], {})) for row in rows]
+
+    def _summary(self, row: Mapping[Any, Json], counts: Mapping[Status | None, int]) -> RunSummary:
+        return RunSummary(
+            self._info(row),
+            sum(counts.values()),
+            {status: counts[status] for status in SEVERITY if status in counts},
+        )
+
+    def outcomes(self, wanted: Callable[[Case], bool] = lambda case: True) -> Outcomes:
+        """What became of the wanted cases in every run."""
+        columns = (plans.c.run_key, plans.c.case_key, plans.c.yardstick, plans.c.figures)
+        timed = sa.select(*columns).where(
+            sa.func.length(plans.c.figures) > 0, plans.c.numerics.is_distinct_from("mismatch")
+        )
+        with self._reading() as connection:
+            infos = connection.execute(sa.select(runs).order_by(*_OLDEST)).mappings().all()
+            with self._damage_named():
+                known = {
+                    row["key"]: case
+                    for row in connection.execute(sa.select(cases).order_by(cases.c.key)).mappings()
+                    if wanted(case := to_case(row))
+                }
+            if len(known) <= AT_ONCE:  # those of all cases are read in one go
+                timed = timed.where(plans.c.case_key.in_(known))
+            run_at = {row["key"]: place for place, row in enumerate(infos)}
+            case_at = {key: place for place, key in enumerate(known)}
+            rows = [
+                (run_at[run], case_at[case], yardstick or "", rounds)
+                for run, case, yardstick, rounds in connection.execute(timed)
+                if case in case_at
+            ]
+        return Outcomes(tuple(map(self._info, infos)), tuple(known.values()), rows)
 
     def load(self, reference: str | None = None) -> Run:
         """The run with this id, the newest with this label, the one whose id begins so; None: the
@@ -183,7 +223,8 @@ class Store:
             for run in imported:
                 key = _key(connection, run.info.id)
                 if key is None:
-                    _insert_whole(connection, run)
+                    keys = _insert_run(connection, run.info, run.cases)
+                    insert_measurements(connection, keys, run.measurements)
                 elif _canonical(self._load(connection, key)) != _canonical(run):
                     raise UsageError(
                         f"{self.name} holds another version of run {run.info.id!r}; nothing was imported"
@@ -223,39 +264,36 @@ class Store:
     def _load(self, connection: sa.Connection, key: int) -> Run:
         row = connection.execute(sa.select(runs).where(runs.c.key == key)).mappings().one()
         planned = connection.execute(
-            sa.select(cases).where(cases.c.run_key == key).order_by(cases.c.position)
+            sa.select(cases).join(plans).where(plans.c.run_key == key).order_by(plans.c.position)
         ).mappings()
         measured = connection.execute(
             sa.select(measurements, cases.c.case_id)
+            .join(plans, plans.c.key == measurements.c.plan_key)
             .join(cases)
-            .where(cases.c.run_key == key)
+            .where(plans.c.run_key == key)
             .order_by(measurements.c.key)
         ).mappings()
-        return Run(
-            info=self._info(row),
-            cases=tuple(self._record(Case, case) for case in planned),
-            measurements=tuple(
-                replace(
-                    self._record(
-                        Measurement, {**row["facts"], **{name: row[name] for name in _COLUMNS}}
-                    ),
-                    samples=unpack(row["samples"]),
-                )
-                for row in measured
-            ),
-        )
+        with self._damage_named():
+            return Run(
+                info=self._info(row),
+                cases=tuple(map(to_case, planned)),
+                measurements=tuple(map(to_measurement, measured)),
+            )
 
     def _info(self, row: Mapping[Any, Json]) -> RunInfo:
-        return self._record(RunInfo, row)
+        with self._damage_named():
+            return records.from_json(RunInfo, dict(row), unknown="ignore")
 
-    def _record(self, cls: type[Record], row: Mapping[Any, Json]) -> Record:
+    @contextmanager
+    def _damage_named(self) -> Iterator[None]:
         try:
-            return records.from_json(cls, dict(row), unknown="ignore")
+            yield
         except records.Misfit as misfit:
             raise StoreError(f"the results store {self.name} is damaged: {misfit}") from misfit
 
 
 _NEWEST: Final = (runs.c.started_at.desc(), runs.c.key.desc())
+_OLDEST: Final = (runs.c.started_at, runs.c.key)
 
 
 def _key(connection: sa.Connection, run_id: str) -> int | None:
@@ -265,59 +303,26 @@ def _key(connection: sa.Connection, run_id: str) -> int | None:
 def _insert_run(
     connection: sa.Connection, info: RunInfo, planned: Sequence[Case]
 ) -> dict[str, int]:
-    """Add a run and its cases; returns the key of each case id."""
+    """Add a run and its plan; gives the key in the plan of each case id."""
+    _refuse_repeated(info.id, (case.id for case in planned))
     inserted = connection.execute(sa.insert(runs).values(records.to_json(info)))
     assert inserted.inserted_primary_key is not None
-    run_key = inserted.inserted_primary_key[0]
-    _insert_cases(connection, run_key, planned, 0)
-    keys = connection.execute(
-        sa.select(cases.c.case_id, cases.c.key).where(cases.c.run_key == run_key)
-    )
-    return {row.case_id: row.key for row in keys}
+    return insert_plan(connection, inserted.inserted_primary_key[0], planned)
 
 
-def _insert_cases(
-    connection: sa.Connection, run_key: int, planned: Sequence[Case], first: int
-) -> None:
-    """Add cases to a run's plan, `first` being the position of the first of them."""
-    if planned:
-        connection.execute(
-            sa.insert(cases),
-            [
-                {
-                    "run_key": run_key,
-                    "position": position,
-                    "case_id": case.id,
-                    "work": {},
-                    **records.to_json(case),
-                }
-                for position, case in enumerate(planned, first)
-            ],
+def _refuse_repeated(run_id: str, case_ids: Iterable[str]) -> None:
+    """Two cases of one id may differ in what they declare, so the tables do not see to it."""
+    repeated = [case_id for case_id, count in Counter(case_ids).items() if count > 1]
+    if repeated:
+        raise StoreError(
+            f"{', '.join(repeated)} is in run {run_id!r} already; does another program resume the same "
+            "run?"
         )
-
-
-def _insert_whole(connection: sa.Connection, run: Run) -> None:
-    keys = _insert_run(connection, run.info, run.cases)
-    if run.measurements:
-        connection.execute(
-            sa.insert(measurements),
-            [_measurement_row(keys[measured.case_id], measured) for measured in run.measurements],
-        )
-
-
-def _measurement_row(case_key: int, measurement: Measurement) -> dict[str, Any]:
-    facts = records.to_json(replace(measurement, samples=()))
-    return {
-        "case_key": case_key,
-        "round": facts.pop("round"),
-        "status": facts.pop("status"),
-        "started_at": facts.pop("started_at"),
-        "samples": pack(measurement.samples),
-        "facts": {name: value for name, value in facts.items() if name != "case_id"},
-    }
 
 
 def _canonical(run: Run) -> Json:
     """A run as the store would give it back, so that two can be compared."""
     kept = tuple(replace(m, samples=unpack(pack(m.samples))) for m in run.measurements)
-    return exchange.as_json(replace(run, measurements=kept))
+    found = exchange.as_json(replace(run, measurements=()))
+    measured = [records.to_json(measurement) for measurement in kept]
+    return found | {"measurements": rounded(measured)}

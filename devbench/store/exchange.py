@@ -53,13 +53,18 @@ def dump_run(run: Run) -> str:
 
 def read_run(path: str | Path) -> Run:
     """The run in a file. Raises RunFileError naming the file and what is wrong in it."""
+    return parse_run(read_text(path), str(path))
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a file that somebody named as a run file. Raises RunFileError."""
     try:
         size = Path(path).stat().st_size
         if size > MAX_BYTES:
             raise RunFileError(
                 f"{path} is {size / 2**20:.0f} MB; a run file has at most {MAX_BYTES // 2**20} MB"
             )
-        text = Path(path).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise RunFileError(f"there is no file {path}") from None
     except UnicodeDecodeError:
@@ -67,7 +72,6 @@ def read_run(path: str | Path) -> Run:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise RunFileError(f"{path} cannot be read: {reason}") from None
-    return parse_run(text, str(path))
 
 
 def parse_run(text: str, origin: str) -> Run:

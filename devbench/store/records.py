@@ -14,12 +14,14 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
-from functools import cache
-from typing import Any, Literal, TypeVar, Union
+from functools import cache, partial
+from typing import Any, Literal, TypeAlias, TypeVar, Union
 
 from devbench.model import Json
 
 Record = TypeVar("Record")
+#: From a piece of JSON and its path in the whole to a value.
+Decoder: TypeAlias = Callable[[Json, str], Any]
 
 #: Annotations are strings until they are asked for.
 _hints: Callable[[Any], dict[str, Any]] = cache(typing.get_type_hints)
@@ -44,29 +46,46 @@ def to_json(record: Any) -> dict[str, Json]:
     }
 
 
-def from_json(cls: type[Record], data: Json, path: str = "", *, unknown: str = "refuse") -> Record:
+def from_json(
+    cls: type[Record],
+    data: Json,
+    path: str = "",
+    *,
+    unknown: str = "refuse",
+    ready: Mapping[str, Any] | None = None,
+) -> Record:
     """The record that `data` describes. Raises Misfit.
 
     unknown: fields that `cls` does not have, as a newer devbench may write, are to ``refuse`` or to
-    ``ignore``.
+    ``ignore``. ready: fields that are no JSON, taken as they are.
     """
     if not isinstance(data, dict):
         raise Misfit(path, f"is {shown(data)}; an object is expected")
-    hints = _hints(cls)
+    known = _known(typing.cast(Any, cls))  # a type is hashable, whatever mypy thinks of it
     prefix = f"{path}." if path else ""
     if unknown == "refuse":
         for name in data:
-            if name not in hints:
-                close = difflib.get_close_matches(name, hints, n=1)
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
                 guess = f"; did you mean {close[0]!r}?" if close else ""
                 raise Misfit(f"{prefix}{name}", f"is not a field that this devbench knows{guess}")
-    values = {}
-    for field in fields(cls):  # type: ignore[arg-type]  # records only
-        if field.name in data:
-            values[field.name] = _decode(hints[field.name], data[field.name], prefix + field.name)
-        elif _default(field) is MISSING:
-            raise Misfit(prefix + field.name, "is missing")
+    values = dict(ready or ())
+    for name, (decode, required) in known.items():
+        if name in data:
+            values[name] = decode(data[name], prefix + name)
+        elif required and name not in values:
+            raise Misfit(prefix + name, "is missing")
     return cls(**values)
+
+
+@cache
+def _known(cls: Any) -> dict[str, tuple[Decoder, bool]]:
+    """The fields of a record: how each is decoded, and whether it must be there."""
+    hints = _hints(cls)
+    return {
+        field.name: (_decoder(hints[field.name]), _default(field) is MISSING)
+        for field in fields(cls)
+    }
 
 
 def free_json(value: Mapping[str, Any]) -> Json:
@@ -113,29 +132,27 @@ def _clean(value: Any) -> Json:
     return value
 
 
-def _decode(hint: Any, value: Json, path: str) -> Any:
+@cache
+def _decoder(hint: Any) -> Decoder:
+    """How a value with this annotation is decoded. Annotations are looked at once, since a store holds
+    the same record a million times."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
-        return value
+        return lambda value, path: value
     if hint in _PLAIN:
-        return _plain(hint, value, path)
+        return partial(_plain, hint)
     if origin is Literal:
-        if value not in arguments:
-            raise Misfit(path, f"is {shown(value)}; it must be one of {', '.join(arguments)}")
-        return value
+        return partial(_literal, arguments)
     if origin in (Union, types.UnionType):
-        return _alternative(arguments, value, path)
+        choices = tuple(choice for choice in arguments if choice is not type(None))
+        return partial(_alternative, choices, type(None) in arguments)
     if _is_pairs(hint):
-        return _pairs(typing.get_args(arguments[0])[1], value, path)
+        return partial(_pairs, typing.get_args(arguments[0])[1])
     if origin is tuple:
-        if not isinstance(value, list):
-            raise Misfit(path, f"is {shown(value)}; a list is expected")
-        return tuple(_decode(arguments[0], item, f"{path}[{i}]") for i, item in enumerate(value))
+        return partial(_list, arguments[0])
     if origin is not None and issubclass(origin, Mapping):
-        if not isinstance(value, dict):
-            raise Misfit(path, f"is {shown(value)}; an object is expected")
-        return value
-    return from_json(hint, value, path)
+        return _object
+    return partial(from_json, hint)
 
 
 def _plain(hint: type, value: Json, path: str) -> Any:
@@ -145,7 +162,7 @@ def _plain(hint: type, value: Json, path: str) -> Any:
         if isinstance(value, int | float) and not isinstance(value, bool) and _is_finite(value):
             return value
     elif type(value) is hint:
-        if _clean(value) != value:
+        if isinstance(value, str) and not value.isascii() and _clean(value) != value:
             raise Misfit(path, "holds half a surrogate pair, which is no text")
         return value
     raise Misfit(path, f"is {shown(value)}; {_PLAIN[hint]} is expected")
@@ -158,15 +175,20 @@ def _is_finite(value: float) -> bool:
         return False
 
 
-def _alternative(hints: tuple[Any, ...], value: Json, path: str) -> Any:
-    if value is None and type(None) in hints:
+def _literal(choices: tuple[str, ...], value: Json, path: str) -> Any:
+    if value not in choices:
+        raise Misfit(path, f"is {shown(value)}; it must be one of {', '.join(choices)}")
+    return value
+
+
+def _alternative(choices: tuple[Any, ...], may_be_none: bool, value: Json, path: str) -> Any:
+    if value is None and may_be_none:
         return None
-    choices = [hint for hint in hints if hint is not type(None)]
     if len(choices) == 1:
-        return _decode(choices[0], value, path)
+        return _decoder(choices[0])(value, path)
     for hint in choices:
         try:
-            return _decode(hint, value, path)
+            return _decoder(hint)(value, path)
         except Misfit:
             continue
     raise Misfit(
@@ -174,7 +196,21 @@ def _alternative(hints: tuple[Any, ...], value: Json, path: str) -> Any:
     )
 
 
-def _pairs(hint: Any, value: Json, path: str) -> tuple[tuple[str, Any], ...]:
+def _list(hint: Any, value: Json, path: str) -> tuple[Any, ...]:
+    if not isinstance(value, list):
+        raise Misfit(path, f"is {shown(value)}; a list is expected")
+    decode = _decoder(hint)
+    return tuple(decode(item, f"{path}[{i}]") for i, item in enumerate(value))
+
+
+def _object(value: Json, path: str) -> Json:
     if not isinstance(value, dict):
         raise Misfit(path, f"is {shown(value)}; an object is expected")
-    return tuple((name, _decode(hint, item, f"{path}.{name}")) for name, item in value.items())
+    return value
+
+
+def _pairs(hint: Any, value: Json, path: str) -> tuple[tuple[str, Any], ...]:
+    decode = _decoder(hint)
+    return tuple(
+        (name, decode(item, f"{path}.{name}")) for name, item in _object(value, path).items()
+    )

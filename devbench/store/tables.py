@@ -1,19 +1,18 @@
-"""The tables of the results store, and how an older store becomes one of this version.
+"""The tables of the results store.
 
-A measurement is unique by (run, case, round). Its samples are little-endian float32: 24 bits hold
-every time to 6e-8 of itself, far finer than any clock's spread, in half the space. `facts` holds the
-other fields of `Measurement` as JSON, so that a new one needs no new schema.
+Runs repeat themselves: the same cases are planned again and again, so a case stands once and a run's
+plan refers to it. What is asked about many runs at once (which cases went how, and how long a step
+took) stands in the plan too, derived from the measurements as they arrive; the measurements themselves
+are only read of one run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 from sqlalchemy import (
     JSON,
     Column,
-    Connection,
     ForeignKey,
     Integer,
     LargeBinary,
@@ -22,9 +21,6 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
-
-#: Entry i brings a store from schema i + 1 to i + 2, inside the transaction that opens it.
-MIGRATIONS: Final[list[Callable[[Connection], None]]] = []
 
 #: "devb": PRAGMA application_id, so that a file tells whose database it is (SQLite only).
 APPLICATION_ID: Final = 0x64657662
@@ -53,36 +49,45 @@ runs = Table(
     Column("environment", JSON, nullable=False),
 )
 
+#: Every case that any run planned, once: `digest` is that of its JSON (`plan.digest`).
 cases = Table(
     "cases",
     metadata,
     Column("key", Integer, primary_key=True),
-    Column("run_key", ForeignKey(runs.c.key), nullable=False),
-    Column("position", Integer, nullable=False),
-    Column("case_id", Text, nullable=False),
+    Column("digest", Text, nullable=False, unique=True),
+    Column("case_id", Text, nullable=False, index=True),
     Column("suite", Text, nullable=False),
     Column("benchmark", Text, nullable=False),
     Column("params", JSON, nullable=False),
     Column("target", JSON, nullable=False),
     Column("work", JSON, nullable=False),
-    UniqueConstraint("run_key", "position"),
-    UniqueConstraint("case_id", "run_key"),  # in this order it also finds one case in all runs
 )
 
+#: A case of a run, and what became of it so far (`devbench.store.outcome`).
+plans = Table(
+    "plans",
+    metadata,
+    Column("key", Integer, primary_key=True),
+    Column("run_key", ForeignKey(runs.c.key), nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("case_key", ForeignKey(cases.c.key), nullable=False),
+    Column("status", Text),
+    Column("numerics", Text),
+    Column("yardstick", Text),
+    Column("figures", LargeBinary, nullable=False),
+    UniqueConstraint("run_key", "position"),
+    UniqueConstraint("case_key", "run_key"),  # in this order it also finds one case in all runs
+)
+
+#: One round of a case of a run; `samples` and `facts` as in the modules of these names.
 measurements = Table(
     "measurements",
     metadata,
     Column("key", Integer, primary_key=True),  # in the order of arrival
-    Column("case_key", ForeignKey(cases.c.key), nullable=False),
+    Column("plan_key", ForeignKey(plans.c.key), nullable=False),
     Column("round", Integer, nullable=False),
     Column("status", Text, nullable=False),
-    Column("started_at", Text, nullable=False),
     Column("samples", LargeBinary, nullable=False),
-    Column("facts", JSON, nullable=False),
-    UniqueConstraint("case_key", "round"),
+    Column("facts", LargeBinary, nullable=False),
+    UniqueConstraint("plan_key", "round"),
 )
-
-
-def schema_version() -> int:
-    """The schema that this devbench writes."""
-    return len(MIGRATIONS) + 1

@@ -18,12 +18,14 @@ from markupsafe import Markup
 from devbench.model import Result, Run
 from devbench.stats.crossover import Crossover, find_crossovers
 from devbench.stats.ratio import CHANCE, Ratio
+from devbench.stress.records import is_stress
 from devbench_reports import (
     charts,
     comparison,
     crossings,
     environment,
     panels,
+    stress,
     summary,
     tables,
     view,
@@ -42,6 +44,9 @@ def to_html(run: Run, results: Sequence[Result]) -> str:
     """The page as text, about 5 MB of which nearly all is plotly.js."""
     from plotly.offline import get_plotlyjs
 
+    endured = stress.section(run) if is_stress(run) else None
+    if endured is not None:  # its rows are checks, which say more than a table of times
+        results = ()
     targets = panels.targets(results)
     style = Style.of(targets, list(dict.fromkeys(row.dtype for row in results)))
     figures: list[Mapping[str, Any]] = []
@@ -49,6 +54,32 @@ def to_html(run: Run, results: Sequence[Result]) -> str:
     sections = [
         _section(group, crossovers, style, figures) for group in panels.groups(run, results)
     ]
+    machine = environment.machine(run)
+    return (
+        templates()
+        .get_template("report.html.j2")
+        .render(
+            info=run.info,
+            chance=CHANCE,
+            title=run.info.label or f"Run on {machine.host}",
+            started=_minute(run.info.started_at),
+            machine=machine,
+            sentences=(summary.sentences(run, results) if endured is None else endured.sentences),
+            stress=endured,
+            stress_charts=[_place(chart, figures) for chart in endured.charts] if endured else [],
+            sections=sections,
+            columns=(columns := view.columns(results)),
+            rows=[(row, [column.cell(row) for column in columns]) for row in results],
+            method=_method(run, results),
+            environment=_environment(run),
+            plotly=Markup(get_plotlyjs() if figures else ""),
+            charts=embed(figures),
+        )
+    )
+
+
+def templates() -> Environment:
+    """The templates of the pages, everything that goes into them escaped."""
     pages = Environment(
         loader=PackageLoader("devbench_reports"),
         autoescape=True,
@@ -57,22 +88,7 @@ def to_html(run: Run, results: Sequence[Result]) -> str:
         lstrip_blocks=True,
     )
     pages.filters["tied"] = tied
-    machine = environment.machine(run)
-    return pages.get_template("report.html.j2").render(
-        info=run.info,
-        chance=CHANCE,
-        title=run.info.label or f"Run on {machine.host}",
-        started=_minute(run.info.started_at),
-        machine=machine,
-        sentences=summary.sentences(run, results),
-        sections=sections,
-        columns=(columns := view.columns(results)),
-        rows=[(row, [column.cell(row) for column in columns]) for row in results],
-        method=_method(run, results),
-        environment=_environment(run),
-        plotly=Markup(get_plotlyjs() if figures else ""),
-        charts=embed(figures),
-    )
+    return pages
 
 
 def embed(value: Any) -> Markup:

@@ -16,7 +16,8 @@ from rich.text import Text
 
 from devbench.model import ParamValue, Result, Run
 from devbench.stats.crossover import Crossover, find_crossovers
-from devbench_reports import crossings, panels, summary, view
+from devbench.stress.records import is_stress
+from devbench_reports import crossings, panels, stress, summary, view
 from devbench_reports import format as fmt
 from devbench_reports.panels import Group
 
@@ -44,14 +45,21 @@ def to_text(
         legacy_windows=False,
     )
     with console.capture() as capture:
-        crossovers = find_crossovers(run, results)
-        for group in panels.groups(run, results):
-            _print_group(console, group, crossovers)
-        for _, sentences in _closing(run, results):
-            for sentence in sentences:
-                console.print(Text(sentence))
+        if is_stress(run):
+            stress.to_text(run, console)
+        else:
+            _print_groups(console, run, results)
     lines = (line.rstrip() for line in capture.get().splitlines())
     return "\n".join(lines).strip("\n") + "\n"
+
+
+def _print_groups(console: Console, run: Run, results: Sequence[Result]) -> None:
+    crossovers = find_crossovers(run, results)
+    for group in panels.groups(run, results):
+        _print_group(console, group, crossovers)
+    for _, sentences in _closing(run, results):
+        for sentence in sentences:
+            console.print(Text(sentence))
 
 
 def _closing(run: Run, results: Sequence[Result]) -> list[tuple[str, list[str]]]:

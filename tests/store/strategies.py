@@ -8,6 +8,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from devbench.model import Case, Measurement, Numerics, Run, RunInfo, Status, Target, Work
+from devbench.store.facts import rounded
 
 
 def float32(value: float) -> float:
@@ -46,7 +47,8 @@ _params = st.dictionaries(_name, st.booleans() | st.integers() | _number | _name
 )
 _cases = st.builds(Case, suite=_name, benchmark=_name, params=_params, target=_targets, work=_works)
 _samples = st.floats(1e-9, 1e6).map(float32)
-_maybe = st.none() | st.floats(allow_nan=False)
+_facts = _object.map(rounded)
+_maybe = (st.none() | st.floats(allow_nan=False)).map(rounded)
 
 
 @st.composite
@@ -86,7 +88,7 @@ def runs(draw: st.DrawFn) -> Run:
                     numerics=st.none() | st.sampled_from(get_args(Numerics)),
                     rel_error=_maybe,
                     peak_memory_bytes=st.none() | st.integers(0, 2**50),
-                    metrics=_object,
+                    metrics=_facts,
                 )
             )
             for case, round_ in measured

@@ -11,7 +11,8 @@ import pytest
 import sqlalchemy as sa
 
 from devbench.errors import StoreError, UsageError
-from devbench.store import Store, tables
+from devbench.store import Store, migrations, tables
+from devbench.store.facts import pack_facts, unpack_facts
 from tests.store.example import example_run
 
 
@@ -56,8 +57,8 @@ def test_a_database_of_another_application_is_left_alone(tmp_path: Path, mode: s
 
 
 def test_a_store_of_a_newer_devbench_is_left_alone(filled: Path) -> None:
-    _execute(filled, "UPDATE devbench SET value = '3'")
-    _refused(filled, r"made by a newer devbench \(schema 3; this one knows 1\): upgrade devbench")
+    _execute(filled, "UPDATE devbench SET value = '9'")
+    _refused(filled, r"made by a newer devbench \(schema 9; this one knows 2\): upgrade devbench")
 
 
 def test_a_folder_is_no_store(tmp_path: Path) -> None:
@@ -174,7 +175,7 @@ def test_a_store_is_in_wal_mode_and_says_whose_it_is(filled: Path) -> None:
     with closing(sqlite3.connect(filled)) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert connection.execute("PRAGMA application_id").fetchone() == (tables.APPLICATION_ID,)
-        assert connection.execute("SELECT * FROM devbench").fetchall() == [("schema_version", "1")]
+        assert connection.execute("SELECT * FROM devbench").fetchall() == [("schema_version", "2")]
 
 
 def test_a_store_of_an_older_devbench_is_brought_to_this_schema(
@@ -183,12 +184,12 @@ def test_a_store_of_an_older_devbench_is_brought_to_this_schema(
     def add_notes(connection: sa.Connection) -> None:
         connection.exec_driver_sql("ALTER TABLE runs ADD COLUMN notes TEXT")
 
-    monkeypatch.setattr(tables, "MIGRATIONS", [add_notes])
+    monkeypatch.setattr(migrations, "MIGRATIONS", [*migrations.MIGRATIONS, add_notes])
     for _ in range(2):  # the second time there is nothing to do
         with Store.open(str(filled)) as store:
             assert store.load(None) == example_run()
     with closing(sqlite3.connect(filled)) as connection:
-        assert connection.execute("SELECT value FROM devbench").fetchone() == ("2",)
+        assert connection.execute("SELECT value FROM devbench").fetchone() == ("3",)
         assert connection.execute("SELECT notes FROM runs").fetchall() == [(None,)]
 
 
@@ -199,24 +200,46 @@ def test_a_migration_that_fails_changes_nothing(
         connection.exec_driver_sql("ALTER TABLE runs ADD COLUMN notes TEXT")
         connection.exec_driver_sql("SELECT missing FROM nowhere")
 
-    monkeypatch.setattr(tables, "MIGRATIONS", [fail])
-    with pytest.raises(StoreError, match="no such table"):
-        Store.open(str(filled))
-    monkeypatch.setattr(tables, "MIGRATIONS", [])
+    with monkeypatch.context() as patch:
+        patch.setattr(migrations, "MIGRATIONS", [*migrations.MIGRATIONS, fail])
+        with pytest.raises(StoreError, match="no such table"):
+            Store.open(str(filled))
     with Store.open(str(filled)) as store:
         assert store.load(None) == example_run()
 
 
+def _with_fact(path: Path, **changes: object) -> None:
+    """Change or add a fact of every measurement of the store."""
+    with closing(sqlite3.connect(path)) as connection:
+        for key, facts in connection.execute("SELECT key, facts FROM measurements").fetchall():
+            connection.execute(
+                "UPDATE measurements SET facts = ? WHERE key = ?",
+                (pack_facts(unpack_facts(facts) | changes), key),
+            )
+        connection.commit()
+
+
 def test_a_fact_that_a_newer_devbench_added_does_not_hinder_reading(filled: Path) -> None:
-    _execute(filled, "UPDATE measurements SET facts = json_set(facts, '$.humidity', 0.4)")
+    _with_fact(filled, humidity=0.4)
     with Store.open(str(filled)) as store:
         assert store.load(None) == example_run()
 
 
 def test_a_damaged_fact_is_named(filled: Path) -> None:
-    _execute(filled, "UPDATE measurements SET facts = json_set(facts, '$.block', 'x')")
+    _with_fact(filled, block="x")
     with (
         Store.open(str(filled)) as store,
         pytest.raises(StoreError, match='is damaged: block is "x"'),
+    ):
+        store.load(None)
+
+
+@pytest.mark.parametrize("column", ["samples", "facts"])
+@pytest.mark.parametrize("blob", ["x''", "x'ff00ff'", "x'63'"])
+def test_a_damaged_blob_is_named_with_its_measurement(filled: Path, column: str, blob: str) -> None:
+    _execute(filled, f"UPDATE measurements SET {column} = {blob} WHERE round = 1")
+    with (
+        Store.open(str(filled)) as store,
+        pytest.raises(StoreError, match=rf"is damaged: round 1 of matmul.* has {column}"),
     ):
         store.load(None)

@@ -1,0 +1,381 @@
+"""``devbench ab``: is head slower than base? Pairs of fresh processes until it is known, case by case."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Final, Literal
+
+import platformdirs
+
+import devbench
+from devbench import environment, registry
+from devbench.detection import Machine, machine_to_json, usable_threads
+from devbench.errors import NothingMeasured, UsageError
+from devbench.model import Case, Device, Json, RunInfo
+from devbench.plan import choose, expand, find_targets, make_cases, parse_overrides
+from devbench.registry import Catalog
+from devbench.regress.compare import Comparison, check_margin, compare_pairs
+from devbench.regress.devices import machines_of
+from devbench.regress.interleave import Found, Interleaver, PairDone
+from devbench.regress.margins import judge_each, margins_in_turn
+from devbench.regress.sides import side_of
+from devbench.regress.variant import Variant, stage, variants
+from devbench.runner import utc_now
+from devbench.session import device_facts, new_id
+from devbench.stats.sequential import LOOKS, level_at
+from devbench.stats.verdicts import ALPHA, MARGIN, Estimate, Judgement, paired, reach
+from devbench.store import Store
+
+#: Seconds of turns for each process and case in a pair.
+SHARE_S: Final = 0.25
+#: What is the same on both sides may differ by this share of the margin before nothing is believed.
+STILL: Final = 1 / 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is to be compared, as it was asked for. head None: the files as they are, or this Python.
+
+    time_budget_s: wall time after which no further case is begun; what is open then stays open.
+    calibrated: each case has the margin that `devbench calibrate` found for it, in place of `margin`.
+    margins: those, by case.
+    """
+
+    base: str
+    head: str | None = None
+    select: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+    frameworks: tuple[str, ...] = ()
+    threads: tuple[int, ...] = ()
+    params: tuple[str, ...] = ()
+    suite_paths: tuple[Path, ...] = ()
+    margin: float = MARGIN
+    allow_inconclusive: bool = False
+    label: str | None = None
+    time_budget_s: float | None = None
+    calibrated: bool = False
+    margins: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The plan stands: the cases of both variants, where the workers' chatter goes, and the margins of
+    cases that have one of their own."""
+
+    base: Variant
+    head: Variant
+    cases: tuple[Case, ...]
+    log: Path
+    margins: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """After so many pairs: what is decided, by case, and how many cases are still open."""
+
+    pairs: int
+    decided: Mapping[str, Judgement]
+    open: int
+
+
+Event = Started | PairDone | Looked
+
+
+def interleave(
+    request: Request, store: Store, tell: Callable[[Event], None] = lambda event: None
+) -> Comparison:
+    """Compare in turn. Both sides are stored as runs, round i of each being pair i.
+
+    Raises UsageError for variants, cases or devices that are not there, NothingMeasured where nothing
+    is left. Whatever ends it early leaves what was measured in the store and no worktree behind.
+    """
+    check_margin(request.margin)
+    if request.time_budget_s is not None and not 0 < request.time_budget_s < math.inf:
+        raise UsageError(f"--time-budget takes seconds above zero, not {request.time_budget_s:g}")
+    deadline = None if request.time_budget_s is None else time.monotonic() + request.time_budget_s
+    catalog = registry.load_catalog(request.suite_paths)
+    chosen = choose(catalog, request.select)
+    overrides = parse_overrides(request.params)
+    for benchmark, pattern in chosen:
+        for params in expand(benchmark, pattern, overrides, quick=True):
+            benchmark.work(params)
+    with (
+        variants(request.base, request.head) as (base, head),
+        tempfile.TemporaryDirectory(prefix="devbench-ab-") as folder,
+    ):
+        staged, scratch = Path(folder) / "engine", Path(folder) / "scratch"
+        staged.mkdir()
+        scratch.mkdir()
+        stage(staged, catalog.sources.values(), (base, head))
+        log = platformdirs.user_log_path("devbench", ensure_exists=True) / f"{new_id()}.log"
+        machines = machines_of(base, head, request.frameworks, staged, log)
+        targets = find_targets(
+            _common(*machines), request.devices, request.frameworks, request.threads
+        )
+        cases = make_cases(chosen, targets, overrides, quick=True)
+        if request.calibrated:
+            margins = margins_in_turn(store, _here(machines[1], cases), cases)
+            request = replace(request, margins=margins, margin=max(margins.values()))
+        runs = _create_runs(request, store, (base, head), machines, catalog, cases)
+        tell(Started(base, head, cases, log, request.margins))
+        work = Interleaver(
+            base=base,
+            head=head,
+            stage=staged,
+            catalog=catalog,
+            threads=usable_threads(),
+            seed=0,
+            share_s=SHARE_S,
+            timeout_s=300.0,
+            runs={role: info.id for role, info in runs.items()},
+            sink=store,
+            tell=tell,
+            scratch=scratch,
+            log=log,
+        )
+        state: Literal["complete", "interrupted"] = "interrupted"
+        try:
+            judged = _until_decided(work, cases, request, deadline, tell)
+            state = "complete"
+        finally:
+            for role, info in runs.items():
+                facts = _with_targets(info.environment, work.ready[role], work.threads)
+                store.update_environment(info.id, facts | {"ab": _pairs_to_json(work.found)})
+                store.finish_run(info.id, state, utc_now())
+        sides = [side_of(store.load(runs[role].id)) for role in ("base", "head")]
+        comparison = compare_pairs(
+            replace(sides[0], name=base.name),
+            replace(sides[1], name=head.name),
+            judged,
+            margin=request.margin,
+            allow_inconclusive=request.allow_inconclusive,
+        )
+        return with_stillness(
+            comparison, work.found, request.margin, _same_frameworks(work), request.margins
+        )
+
+
+def _here(machine: Machine, cases: Sequence[Case]) -> dict[str, Json]:
+    """What an environment says of the machine and of the targets of these cases."""
+    targets = dict.fromkeys(case.target for case in cases)
+    return {
+        "machine": machine_to_json(machine),
+        "targets": {str(target): device_facts(target, machine) for target in targets},
+    }
+
+
+def _common(base: Machine, head: Machine) -> list[Device]:
+    """Devices that both variants see, by the physical device: the same address may mean another."""
+    seen = {(device.id, device.physical) for device in base.devices}
+    common = [device for device in head.devices if (device.id, device.physical) in seen]
+    if not common:
+        reasons = "; ".join(
+            f"{one.name}: {one.reason}"
+            for machine in (base, head)
+            for one in machine.frameworks
+            if one.reason
+        )
+        raise NothingMeasured(f"no device is seen by both sides. {reasons}".strip())
+    return common
+
+
+def _create_runs(
+    request: Request,
+    store: Store,
+    sides: tuple[Variant, Variant],
+    machines: tuple[Machine, Machine],
+    catalog: Catalog,
+    cases: Sequence[Case],
+) -> dict[str, RunInfo]:
+    """A run a side, each knowing the other."""
+    ids = {"base": f"{new_id()}-base", "head": f"{new_id()}-head"}
+    targets = dict.fromkeys(case.target for case in cases)
+    used = {case.suite for case in cases}
+    infos = {}
+    for role, side, machine in zip(ids, sides, machines, strict=True):
+        facts = environment.gather(machine_to_json(machine))
+        facts["targets"] = {str(target): device_facts(target, machine) for target in targets}
+        if side.commit is not None:
+            facts["git"] = {"commit": side.commit, "dirty": False}
+        infos[role] = RunInfo(
+            id=ids[role],
+            label=f"{request.label}-{role}" if request.label else None,
+            started_at=utc_now(),
+            finished_at=None,
+            state="running",
+            devbench_version=devbench.__version__,
+            settings={
+                "rounds": LOOKS[-1],
+                "quick": True,
+                "seed": 0,
+                "share_s": SHARE_S,
+                "margin": request.margin,
+                "ab": {"side": role, "named": side.name, "runs": ids},
+                "sources": [
+                    side.source(source).to_json()
+                    for name, source in catalog.sources.items()
+                    if name in used
+                ],
+                "benchmarks": {
+                    case.benchmark: {"size": catalog.benchmarks[case.benchmark].size}
+                    for case in cases
+                },
+            },
+            environment=facts,
+        )
+        store.create_run(infos[role], cases)
+    return infos
+
+
+def _with_targets(
+    facts: Mapping[str, Json], ready: Mapping[str, Json], threads: int
+) -> dict[str, Json]:
+    """The environment with what the workers of that side said of themselves."""
+    targets = {
+        name: {
+            **known,
+            **(
+                {
+                    "framework_version": ready[name]["version"],
+                    "threads": threads,
+                    **{
+                        key: ready[name][key]
+                        for key in ("file", "build", "settings", "threads_used", "import_s")
+                    },
+                }
+                if name in ready
+                else {}
+            ),
+        }
+        for name, known in facts["targets"].items()
+    }
+    return {**facts, "targets": targets}
+
+
+def _until_decided(
+    work: Interleaver,
+    cases: Sequence[Case],
+    request: Request,
+    deadline: float | None,
+    tell: Callable[[Event], None],
+) -> dict[str, tuple[Estimate, Judgement]]:
+    """Pairs, with a look after some of them, until every case is decided or the last look is over."""
+
+    def in_time() -> bool:
+        return deadline is None or time.monotonic() < deadline
+
+    judged: dict[str, tuple[Estimate, Judgement]] = {}
+    open_ = list(cases)
+    for pair in range(LOOKS[-1]):
+        work.pair(pair, open_, in_time)
+        open_ = [case for case in open_ if not _has_trouble(work.found, case)]
+        # When the time is over within a pair, what the pairs before it say is the last look.
+        pairs = pair + in_time()
+        if pairs >= 2 and (pairs in LOOKS or not in_time()):
+            judged |= look(work.found, open_, judged, request.margin, pairs, request.margins)
+            decided = {
+                case.id: judged[case.id][1]
+                for case in open_
+                if case.id in judged and judged[case.id][1].verdict != "inconclusive"
+            }
+            open_ = [case for case in open_ if case.id not in decided]
+            tell(Looked(pairs, decided, len(open_)))
+        if not open_ or not in_time():
+            break
+    return judged
+
+
+def _has_trouble(found: Mapping[str, Found], case: Case) -> bool:
+    return case.id in found and found[case.id].trouble is not None
+
+
+def look(
+    found: Mapping[str, Found],
+    open_: Sequence[Case],
+    judged: Mapping[str, tuple[Estimate, Judgement]],
+    margin: float,
+    pairs: int,
+    margins: Mapping[str, float] | None = None,
+) -> dict[str, tuple[Estimate, Judgement]]:
+    """What the first so many pairs say of the open cases that have them. margins: of cases that have
+    one of their own."""
+    whole = [case for case in open_ if case.id in found and len(found[case.id].pairs) >= pairs]
+    estimates = [paired(found[case.id].pairs[:pairs]) for case in whole]
+    equivalent = sum(judgement.verdict == "equivalent" for _, judgement in judged.values())
+    judgements = judge_each(
+        estimates,
+        [(margins or {}).get(case.id, margin) for case in whole],
+        others=equivalent,
+        level=lambda alpha: level_at(pairs, alpha),
+    )
+    return {
+        case.id: pair
+        for case, pair in zip(whole, zip(estimates, judgements, strict=True), strict=True)
+    }
+
+
+def _pairs_to_json(found: Mapping[str, Found]) -> Json:
+    """Log ratios by case, as they were decided from."""
+    return {case_id: asdict(one) for case_id, one in found.items()}
+
+
+def _same_frameworks(work: Interleaver) -> set[str]:
+    """Targets whose framework is the same on both sides, and so its fixed step."""
+    base, head = work.ready["base"], work.ready["head"]
+    return {
+        target
+        for target in base.keys() & head.keys()
+        if base[target]["version"] == head[target]["version"]
+    }
+
+
+def with_stillness(
+    comparison: Comparison,
+    found: Mapping[str, Found],
+    margin: float,
+    same: set[str],
+    margins: Mapping[str, float] | None = None,
+) -> Comparison:
+    """The comparison, open where something moved that should not have: a second process of the head's
+    code against the first, or the fixed step where both sides have the same framework (`same`)."""
+    rows = []
+    for row in comparison.rows:
+        one = found.get(row.case_id)
+        row = replace(row, doubts=tuple(doubt for doubt in row.doubts if not _of_rounds(doubt)))
+        if one is not None and row.verdict not in ("not-measured", "inconclusive"):
+            limit = STILL * math.log1p((margins or {}).get(row.case_id, margin))
+            controls = {"head against itself": one.null}
+            if row.target in same:
+                controls["the fixed step"] = one.yardstick
+            moved = [
+                f"{name} moved by {math.expm1(center):+.1%}"
+                for name, logs in controls.items()
+                if (center := drift(logs, limit)) is not None
+            ]
+            if moved:
+                reason = f"{'; '.join(moved)}: this machine favours one side, so nothing is said"
+                row = replace(row, verdict="inconclusive", gate="open", reason=reason)
+        rows.append(row)
+    return replace(comparison, rows=tuple(rows))
+
+
+def _of_rounds(doubt: str) -> bool:
+    """Whether it says how rounds differ, which does not matter where each has a partner."""
+    return any(word in doubt for word in ("rounds-disagree", "wide-interval", "few-samples"))
+
+
+def drift(logs: Sequence[float], limit: float) -> float | None:
+    """The mean log ratio where its interval, wrong with a chance of `ALPHA` at each end, lies beyond
+    ±`limit`; None where it does not."""
+    if len(logs) < 2:
+        return None
+    one = paired(logs)
+    if not math.isfinite(one.error):
+        return None
+    half = float(reach(one.error, one.freedom, ALPHA))
+    return one.center if abs(one.center) - half > limit else None

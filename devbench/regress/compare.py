@@ -1,0 +1,366 @@
+"""Two sides become a comparison: what differs around them, and a verdict a case."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+import numpy as np
+
+from devbench.errors import NothingMeasured, UsageError
+from devbench.model import ParamValue, Status
+from devbench.regress.environment_diff import Difference, blocked, differences
+from devbench.regress.sides import Side, SideCase
+from devbench.stats.verdicts import (
+    ALPHA,
+    FAMILY,
+    MARGIN,
+    MOST_ROUNDS,
+    Estimate,
+    Judgement,
+    Verdict,
+    judge,
+    unpaired,
+)
+
+#: How a row looks at the code: it broke what worked, it leaves the question open, or it is fine.
+Gate = Literal["broken", "open", "fine"]
+
+_FAULTS: Final[frozenset[Status]] = frozenset({"failed", "crashed", "timeout"})
+_NO_REASON: Final = "no reason is given"
+#: Doubts that come from how far the rounds of one side lie apart.
+_OF_ROUNDS: Final = re.compile(r", (rounds-disagree|wide-interval):")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One case of a comparison.
+
+    verdict, reason: what is said, and why where it is no more than the interval.
+    gate: what it means for whoever has to let the code pass.
+    base_s, new_s: seconds of a step, the median of the rounds' medians; None where there are none.
+    ratio, low, high: new over base and the interval that the verdict was read off, each end of which is
+    wrong with a chance of `level`. They are of the times in units of `yardstick` where that is not None.
+    certain: the direction of a change that is beyond doubt, be it within the margin or not.
+    more: further rounds a side (or pairs) that would decide it if nothing else changes.
+    shift, p: the ratio after Hodges and Lehmann, and the p of no change at all by a randomisation test.
+    doubts: what speaks against the figures of either side.
+    """
+
+    case_id: str
+    benchmark: str
+    params: Mapping[str, ParamValue]
+    target: str
+    verdict: Verdict
+    gate: Gate
+    reason: str | None = None
+    base_s: float | None = None
+    new_s: float | None = None
+    base_rounds: int = 0
+    new_rounds: int = 0
+    ratio: float | None = None
+    low: float | None = None
+    high: float | None = None
+    level: float | None = None
+    certain: Literal["slower", "faster"] | None = None
+    more: int | None = None
+    yardstick: str | None = None
+    shift: float | None = None
+    p: float | None = None
+    doubts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SideInfo:
+    """What a comparison says of one side."""
+
+    name: str
+    kind: str
+    id: str
+    label: str | None
+    started_at: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """The answer of `compare`. alpha, family: one-sided errors of a case and of all (`verdicts`).
+
+    allow_inconclusive: open questions do not keep the code from passing.
+    """
+
+    base: SideInfo
+    new: SideInfo
+    margin: float
+    alpha: float = ALPHA
+    family: float = FAMILY
+    allow_inconclusive: bool = False
+    differences: tuple[Difference, ...]
+    rows: tuple[Row, ...]
+
+    @property
+    def counts(self) -> dict[Verdict, int]:
+        """Rows by verdict, those that occur."""
+        found = Counter(row.verdict for row in self.rows)
+        order: tuple[Verdict, ...] = (
+            "regressed",
+            "improved",
+            "equivalent",
+            "inconclusive",
+            "not-measured",
+        )
+        return {verdict: found[verdict] for verdict in order if found[verdict]}
+
+    @property
+    def exit_code(self) -> int:
+        """0 fine; 1 something regressed or broke; 3 nothing could be compared; 4 something is open."""
+        if any(row.gate == "broken" for row in self.rows):
+            return 1
+        if all(row.verdict == "not-measured" for row in self.rows):
+            return 3
+        open_ = any(row.gate == "open" for row in self.rows)
+        return 4 if open_ and not self.allow_inconclusive else 0
+
+
+def compare(
+    base: Side, new: Side, *, margin: float = MARGIN, allow_inconclusive: bool = False
+) -> Comparison:
+    """Judge each case that either side has, by Welch's interval of the log round medians.
+
+    Where both sides timed the same fixed step beside the samples in every round, with nothing changed
+    that could make that step faster, the medians are taken in units of it: the drift of the machine is
+    then in both. Raises NothingMeasured for an empty side, UsageError for sides that cannot have a case
+    in common and for a margin that is none.
+    """
+    check_margin(margin)
+    for side in (base, new):
+        if not side.cases:
+            raise NothingMeasured(f"{side.name} holds no measurement; there is nothing to compare")
+    if (base.kind, base.id) == (new.kind, new.id):
+        raise UsageError(f"{base.name} and {new.name} are the same; name two to compare")
+    if base.kind != new.kind:
+        raise UsageError(
+            f"{base.name} is a {base.kind} and {new.name} is a {new.kind}; they have no case in common"
+        )
+    found = differences(base.facts, new.facts, base.target_facts, new.target_facts)
+    changed = _changed_yardsticks(found)
+    rows = _rows(base, new, found)
+    estimates = {}
+    for case_id, row in rows.items():
+        if row.verdict != "not-measured":
+            one, other = base.cases[case_id], new.cases[case_id]
+            figures = None if changed & {None, row.target} else _in_yardsticks(one, other)
+            if figures is not None:
+                rows[case_id] = replace(row, yardstick=one.yardstick)
+            logs = (np.log(side).tolist() for side in figures or (one.medians, other.medians))
+            estimates[case_id] = unpaired(*logs)
+    judged = judge(list(estimates.values()), margin=margin)
+    for (case_id, estimate), judgement in zip(estimates.items(), judged, strict=True):
+        rows[case_id] = with_judgement(rows[case_id], estimate, judgement)
+    return _comparison(base, new, found, rows, margin, allow_inconclusive)
+
+
+def compare_pairs(
+    base: Side,
+    new: Side,
+    judged: Mapping[str, tuple[Estimate, Judgement]],
+    *,
+    margin: float = MARGIN,
+    allow_inconclusive: bool = False,
+) -> Comparison:
+    """The comparison of two sides that were timed in turn and judged while they were (`ab`).
+
+    judged: by case; one that is not in it was not looked at before the time was over.
+    """
+    found = differences(base.facts, new.facts, base.target_facts, new.target_facts)
+    rows = _rows(base, new, found)
+    for case_id, row in rows.items():
+        # How far rounds lie apart does not matter where each has its partner.
+        doubts = tuple(one for one in row.doubts if not _OF_ROUNDS.search(one))
+        rows[case_id] = row = replace(row, doubts=doubts)
+        if row.verdict == "not-measured":
+            continue
+        if case_id in judged:
+            rows[case_id] = with_judgement(row, *judged[case_id])
+        else:
+            rows[case_id] = replace(row, reason="the time was over before the first look")
+    return _comparison(base, new, found, rows, margin, allow_inconclusive)
+
+
+def _rows(base: Side, new: Side, found: Sequence[Difference]) -> dict[str, Row]:
+    """A row a case of either side, open where it can be judged."""
+    other_devices = blocked(found)
+    return {
+        case_id: _row(base.cases.get(case_id), new.cases.get(case_id), other_devices)
+        for case_id in dict.fromkeys((*new.cases, *base.cases))
+    }
+
+
+def _comparison(
+    base: Side,
+    new: Side,
+    found: tuple[Difference, ...],
+    rows: Mapping[str, Row],
+    margin: float,
+    allow_inconclusive: bool,
+) -> Comparison:
+    return Comparison(
+        base=_info(base),
+        new=_info(new),
+        margin=margin,
+        allow_inconclusive=allow_inconclusive,
+        differences=found,
+        rows=tuple(rows.values()),
+    )
+
+
+def check_margin(margin: float) -> None:
+    """Raises UsageError for a margin that is no share of a time."""
+    if not 0 < margin < 1:
+        raise UsageError(
+            f"a margin of {100 * margin:g} % is none: give a share between 0 and 100 %, e.g. 3%"
+        )
+
+
+def _info(side: Side) -> SideInfo:
+    return SideInfo(
+        name=side.name,
+        kind=side.kind,
+        id=side.id,
+        label=side.label,
+        started_at=side.started_at,
+        state=side.state,
+    )
+
+
+def _row(base: SideCase | None, new: SideCase | None, other_devices: Mapping[str, str]) -> Row:
+    """The row of a case: open, or not measured where it cannot be judged."""
+    case = new or base
+    assert case is not None
+    row = Row(
+        case_id=case.id,
+        benchmark=case.benchmark,
+        params=case.params,
+        target=case.target,
+        verdict="inconclusive",
+        gate="open",
+        base_s=_median(base),
+        new_s=_median(new),
+        base_rounds=len(base.medians) if base else 0,
+        new_rounds=len(new.medians) if new else 0,
+        doubts=tuple(
+            f"{name}, {doubt}"
+            for name, side in (("base", base), ("new", new))
+            for doubt in (side.doubts if side else ())
+        ),
+    )
+    obstacle = _obstacle(base, new, other_devices.get(case.target))
+    if obstacle is None:
+        return row
+    return replace(row, verdict="not-measured", gate=obstacle[0], reason=obstacle[1])
+
+
+def _obstacle(
+    base: SideCase | None, new: SideCase | None, other_device: str | None
+) -> tuple[Gate, str] | None:
+    """Why a case cannot be judged, and what that means for the gate; None where it can."""
+    if new is None:
+        return "open", "only on the base: it was not measured now"
+    if fault := _fault(new):
+        return "broken", fault
+    if base is None:
+        return "open", "only now: the base has none of it"
+    if new.status != "ok" or not new.medians:
+        if base.status == new.status:
+            return "fine", f"{new.status} on both sides: {new.reason or _NO_REASON}"
+        lost = new.status == "oom" and base.status == "ok"
+        return "broken" if lost else "open", f"{new.status} now: {new.reason or _NO_REASON}"
+    if base.status != "ok" or not base.medians:
+        return "open", f"{base.status} on the base: {base.reason or _NO_REASON}"
+    if base.wrong:
+        return "open", f"worthless on the base: {base.wrong[0]}"
+    if other_device is not None:
+        return "open", other_device
+    for name in sorted(base.work.keys() & new.work.keys()):
+        if base.work[name] != new.work[name]:
+            amounts = f"{base.work[name]:g} {name} a step on the base, {new.work[name]:g} now"
+            return "open", f"another amount of work: {amounts}"
+    return None
+
+
+def _fault(new: SideCase) -> str | None:
+    """What is wrong with the new side, in words; None where nothing is."""
+    if new.status in _FAULTS:
+        return f"{new.status} now: {new.reason or _NO_REASON}"
+    return f"worthless now: {new.wrong[0]}" if new.wrong else None
+
+
+def _median(side: SideCase | None) -> float | None:
+    return float(np.median(side.medians)) if side is not None and side.medians else None
+
+
+def _changed_yardsticks(found: Sequence[Difference]) -> set[str | None]:
+    """The targets whose fixed step may have become another: what makes it faster would be taken for
+    drift. None stands for all of them."""
+    return {
+        one.scope
+        for one in found
+        if one.severity != "noted" and (one.scope is not None or one.what == "devbench")
+    }
+
+
+def _in_yardsticks(
+    base: SideCase, new: SideCase
+) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """The rounds of both sides in units of the same fixed step; None where a round has none."""
+    if base.yardstick is None or base.yardstick != new.yardstick:
+        return None
+    if not (base.in_yardsticks and new.in_yardsticks):
+        return None
+    return base.in_yardsticks, new.in_yardsticks
+
+
+def with_judgement(row: Row, estimate: Estimate, judgement: Judgement) -> Row:
+    """The row with its verdict, interval and what would decide it."""
+    verdict = judgement.verdict
+    gate: Gate = (
+        "broken" if verdict == "regressed" else "open" if verdict == "inconclusive" else "fine"
+    )
+    return replace(
+        row,
+        verdict=verdict,
+        gate=gate,
+        reason=_reason(estimate, judgement) if verdict == "inconclusive" else None,
+        ratio=judgement.ratio,
+        low=judgement.low,
+        high=judgement.high,
+        level=judgement.level,
+        certain=judgement.certain,
+        more=judgement.more,
+        shift=float(np.exp(estimate.shift)),
+        p=estimate.p if judgement.low is not None else None,
+    )
+
+
+def _reason(estimate: Estimate, judgement: Judgement) -> str:
+    """Why nothing can be said, and what would decide it."""
+    in_turn = len(estimate.rounds) == 1
+    if judgement.low is None:
+        if min(estimate.rounds) > 1:
+            return (
+                "the rounds of each side read exactly alike: the clock is too coarse for this step"
+            )
+        if in_turn:
+            return "one pair tells nothing of the next"
+        return (
+            "one round a side tells nothing of the next process; take more with --rounds, or compare in "
+            "turn with `devbench ab`"
+        )
+    if judgement.more is not None:
+        unit = "pairs" if in_turn else "rounds a side"
+        return f"about {judgement.more} more {unit} would decide it"
+    far = f"more than {MOST_ROUNDS} {'pairs' if in_turn else 'rounds a side'} would be needed"
+    return far if in_turn else f"{far}; `devbench ab` compares in turn"

@@ -1,0 +1,208 @@
+"""What is compared: one side of a comparison, read from a run or from pytest-benchmark's JSON."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from devbench.errors import RunFileError, UsageError
+from devbench.model import SEVERITY, Case, Json, Measurement, ParamValue, Run, Status
+from devbench.regress.environment_diff import facts_of, target_facts_of
+from devbench.regress.pytest_json import SCHEMA_KEYS, Parsed, parse
+from devbench.stats.quality import judge
+from devbench.stats.results import in_yardsticks, round_medians
+from devbench.store import Store
+from devbench.store.exchange import parse_run, read_text
+
+Kind = Literal["run", "pytest-benchmark"]
+
+#: Figures of `Work` that say what a step does; the others say what it holds.
+_OF_THE_WORK: Final = ("flops", "bytes", "items")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SideCase:
+    """What one side knows of a case.
+
+    status, reason: the gravest of its rounds, and why. wrong: the sentences by which its figures are
+    worthless (`invalid`). doubts: those by which they are doubtful.
+    medians: seconds of a step, one a round. in_yardsticks: the same in units of the step that was timed
+    beside them, called `yardstick`; empty where a round has none.
+    work: declared amounts by name.
+    """
+
+    id: str
+    benchmark: str
+    params: Mapping[str, ParamValue]
+    target: str
+    status: Status
+    reason: str | None = None
+    wrong: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+    medians: tuple[float, ...] = ()
+    yardstick: str | None = None
+    in_yardsticks: tuple[float, ...] = ()
+    work: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """One side. facts, target_facts: where and how it was measured (`environment_diff`)."""
+
+    name: str
+    kind: Kind
+    id: str
+    label: str | None
+    started_at: str
+    state: str
+    facts: Mapping[str, Json]
+    target_facts: Mapping[str, Mapping[str, Json]]
+    cases: Mapping[str, SideCase]
+
+
+def read_side(reference: str | None, store_location: str | None) -> Side:
+    """The side that a reference of the command line stands for: a run file, pytest-benchmark's JSON, a
+    folder of such (a round each), or what `Store.load` makes of it.
+
+    Raises UsageError, RunFileError and StoreError naming the culprit.
+    """
+    if reference is not None:
+        path = Path(reference)
+        if files := _files_of_a_folder(path):
+            return _of_pytest([_pytest_file(file) for file in files], reference)
+        if path.suffix == ".json" or _is_file(path):
+            text = read_text(path)
+            data = _json(text)
+            if isinstance(data, Mapping) and data.keys() >= SCHEMA_KEYS:
+                return _of_pytest([parse(data, reference)], reference)
+            return side_of(parse_run(text, reference))
+    with Store.open(store_location, create=False) as store:
+        return side_of(store.load(reference))
+
+
+def _files_of_a_folder(path: Path) -> list[Path]:
+    """The JSON files in it; none where it is no folder. One without any may share a label's name."""
+    try:
+        return sorted(path.glob("*.json")) if path.is_dir() else []
+    except (OSError, ValueError):  # longer than a name can be; a NUL in it
+        return []
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _json(text: str) -> Json:
+    """The JSON of a text; None where it is none, which `parse_run` puts into words."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def side_of(run: Run) -> Side:
+    """A run as a side."""
+    visits: dict[str, list[Measurement]] = {case.id: [] for case in run.cases}
+    for visit in run.measurements:
+        visits[visit.case_id].append(visit)
+    info = run.info
+    return Side(
+        name=info.label or info.id,
+        kind="run",
+        id=info.id,
+        label=info.label,
+        started_at=info.started_at,
+        state=info.state,
+        facts=facts_of(info),
+        target_facts=_with_modes(target_facts_of(info), run),
+        cases={case.id: _case(case, visits[case.id]) for case in run.cases if visits[case.id]},
+    )
+
+
+def _with_modes(targets: dict[str, dict[str, Json]], run: Run) -> dict[str, dict[str, Json]]:
+    """The facts of each target with the modes that its cases ran in."""
+    of = {case.id: str(case.target) for case in run.cases}
+    modes: dict[str, set[str]] = {}
+    for visit in run.measurements:
+        if visit.mode is not None:
+            modes.setdefault(of[visit.case_id], set()).add(visit.mode)
+    for target, found in modes.items():
+        targets.setdefault(target, {})["mode"] = sorted(found)
+    return targets
+
+
+def _case(case: Case, visits: Iterable[Measurement]) -> SideCase:
+    rounds = sorted(visits, key=lambda visit: visit.round)
+    worst = min(rounds, key=lambda visit: SEVERITY.index(visit.status))
+    timed = [visit for visit in rounds if visit.status == "ok" and visit.samples]
+    quality, reasons = judge(timed) if timed else (None, ())
+    names = {visit.yardstick for visit in timed}
+    return SideCase(
+        id=case.id,
+        benchmark=case.benchmark,
+        params=dict(case.params),
+        target=str(case.target),
+        status=worst.status,
+        reason=": ".join(part for part in (worst.reason, worst.detail) if part) or None,
+        wrong=reasons if quality == "invalid" else (),
+        doubts=reasons if quality == "suspect" else (),
+        medians=tuple(round_medians(timed)),
+        yardstick=names.pop() if len(names) == 1 else None,
+        in_yardsticks=tuple(in_yardsticks(timed)),
+        work={
+            name: amount
+            for name in _OF_THE_WORK
+            if (amount := getattr(case.work, name)) is not None
+        },
+    )
+
+
+def _pytest_file(path: Path) -> Parsed:
+    data = _json(read_text(path))
+    if not isinstance(data, Mapping) or not data.keys() >= SCHEMA_KEYS:
+        raise RunFileError(
+            f"{path} is no JSON file of pytest-benchmark; a folder that is compared holds nothing else"
+        )
+    return parse(data, str(path))
+
+
+def _of_pytest(files: Sequence[Parsed], name: str) -> Side:
+    """Files of pytest-benchmark as one side: each comes from a process of its own, so it is a round."""
+    first = files[0]
+    for other in files[1:]:
+        for what, value in first.facts.items():
+            if what not in ("git commit", "uncommitted changes") and other.facts[what] != value:
+                raise UsageError(
+                    f"{first.origin} and {other.origin} differ in {what} ({value} and "
+                    f"{other.facts[what]}); the files of one folder are the rounds of one side"
+                )
+    counts = Counter(case for file in files for case in file.medians)
+    return Side(
+        name=name,
+        kind="pytest-benchmark",
+        id=name,
+        label=None,
+        started_at=min(file.started_at for file in files),
+        state="complete",
+        facts=first.facts,
+        target_facts={t: facts for file in reversed(files) for t, facts in file.targets.items()},
+        cases={
+            case: SideCase(
+                id=case,
+                benchmark=case.partition("[")[0],
+                params={},
+                target=next(file.target_of[case] for file in files if case in file.medians),
+                status="ok",
+                medians=tuple(file.medians[case] for file in files if case in file.medians),
+                work={},
+            )
+            for case in counts
+        },
+    )

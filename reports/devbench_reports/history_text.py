@@ -1,0 +1,114 @@
+"""A history as plain text, for 80 columns and more."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from devbench.regress.history import History, Series
+from devbench_reports import format as fmt
+from devbench_reports import history_view as view
+from devbench_reports.comparison_view import MANY, change
+
+_NARROWEST: Final = 80
+_NO_TERMINAL: Final = 100
+#: What is listed; the rest is counted. The page and the JSON hold everything.
+_EVENTS: Final = 10
+_CASES: Final = 10
+
+
+def to_text(history: History, *, width: int | None = None, color: bool = False) -> str:
+    """The levels of each case, then the runs at which they changed, the newest first.
+
+    width: columns; by default those of the terminal, or 100 where the output is none.
+    """
+    if width is None:
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _NO_TERMINAL
+    console = Console(
+        file=io.StringIO(),
+        width=max(width, _NARROWEST),
+        force_terminal=color,
+        color_system="standard" if color else None,
+        highlight=False,
+        emoji=False,
+        markup=False,
+        legacy_windows=False,
+    )
+    with console.capture() as capture:
+        _print(console, history)
+    lines = (line.rstrip() for line in capture.get().splitlines())
+    return "\n".join(lines).strip("\n") + "\n"
+
+
+def _print(console: Console, history: History) -> None:
+    first, last = history.runs[0], history.runs[-1]
+    span = f"{view.day(first)} to {view.day(last)} UTC"
+    console.print(Text(f"{fmt.count(len(history.runs), 'run')}, {span}"))
+    console.print()
+    rows = history.series
+    if len(rows) > MANY:
+        rows = tuple(series for series in rows if series.changes)
+    if rows:
+        console.print(_table(rows, history))
+    if left := len(history.series) - len(rows):
+        console.print(Text(f"{fmt.count(left, 'case')} without a change", style="dim"))
+    console.print()
+    found = view.events(history)
+    for event in found[:_EVENTS]:
+        heading = f"{view.day(event.run)}  {view.run(event.run)}, {view.code(event)}"
+        console.print(Text(heading, style="bold"))
+        for series, item in event.changes[:_CASES]:
+            style = "red" if item.ratio > 1 else "green"
+            ratio = Text(f"{change(item.ratio):>8}", style=style)
+            _indented(console, Text.assemble(ratio, f"  {view.name(series, history)}"))
+        if len(event.changes) > _CASES:
+            _indented(console, Text(f"and {len(event.changes) - _CASES} more", style="dim"))
+        for difference in event.differences:
+            _indented(console, Text(difference, style="yellow"))
+    if len(found) > _EVENTS:
+        console.print(Text(f"and {len(found) - _EVENTS} earlier ones", style="dim"))
+    if found:
+        console.print()
+    short = view.short(history)
+    sentences = view.method(history)
+    if short:
+        sentences.append(f"{fmt.count(short, 'series', 'series')} too short to be searched.")
+    for sentence in sentences:
+        console.print(Text(sentence, style="dim"))
+    total = fmt.count(sum(len(series.changes) for series in history.series), "change")
+    changed = sum(bool(series.changes) for series in history.series)
+    of_all = fmt.count(len(history.series), "series", "series")
+    console.print(Text(f"{total} in {changed} of {of_all}", style="bold"))
+
+
+def _indented(console: Console, text: Text) -> None:
+    console.print(Padding(text, (0, 0, 0, 2)))
+
+
+def _table(rows: Sequence[Series], history: History) -> Table:
+    """One row a series: from its first level to the one it has now."""
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
+    table.add_column("case", overflow="fold")
+    for name in ("runs", "first", "now", "since", "changes"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("the last", no_wrap=True)
+    for series in rows:
+        last = series.changes[-1] if series.changes else None
+        table.add_row(
+            Text(view.name(series, history)),
+            str(len(series.runs)),
+            fmt.seconds(series.levels[0]),
+            fmt.seconds(series.levels[-1]),
+            change(series.levels[-1] / series.levels[0]) if last else fmt.NONE,
+            str(len(series.changes)) if last else fmt.NONE,
+            f"{view.day(last.run)[:10]} {change(last.ratio)}" if last else fmt.NONE,
+        )
+    return table

@@ -1,0 +1,208 @@
+"""`devbench ab`: two git refs for real with the fake framework, and its decisions from told pairs."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from devbench.model import Case, Target
+from devbench.regress.ab import look, with_stillness
+from devbench.regress.compare import Comparison, Row, SideInfo
+from devbench.regress.interleave import Found
+from devbench.regress.pairs import log_ratio
+from tests.helpers import DevBench, environment
+from tests.regress.test_checkout import git
+
+SUITE = """
+import numpy as np
+from devbench import benchmark
+
+@benchmark(name="loop", axes={"n": [20_000]}, size="n")
+class Loop:
+    \"\"\"A loop of a package in the repository.\"\"\"
+
+    def inputs(self, rng):
+        return {"x": rng.standard_normal(4)}
+
+    def reference(self, x):
+        return x
+
+    def fake(self, ctx, n, x):
+        import pkg
+
+        def step():
+            pkg.work(n)
+            return x
+
+        return step
+"""
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """v1, and v2 in which the package does twice the work."""
+    top = tmp_path.resolve() / "project"
+    (top / "src" / "pkg").mkdir(parents=True)
+    git(top, "init", "-q", "-b", "main")
+    for version, times in (("v1", 1), ("v2", 2)):
+        (top / "suite.py").write_text(SUITE)
+        (top / "src" / "pkg" / "__init__.py").write_text(
+            f"def work(n):\n    return sum(i * i for i in range({times} * n))\n"
+        )
+        git(top, "add", "-A")
+        git(top, "commit", "-qm", version)
+        git(top, "tag", version)
+    return top
+
+
+#: The command with shorter turns: a doubled time needs no precision.
+SHORT = "import devbench.regress.ab as ab; ab.SHARE_S = 0.03; from devbench.cli import main; main()"
+
+
+def ab(
+    home: Path, top: Path, *words: str, suite: str = "suite.py"
+) -> subprocess.CompletedProcess[str]:
+    given = ["ab", "loop", "--suite-path", suite, "--framework", "fake", *words]
+    return subprocess.run(
+        [sys.executable, "-P", "-c", SHORT, *given],
+        env=environment(home),
+        cwd=top,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def test_a_slowdown_in_the_head_alone_is_found_named_stored_and_nothing_left_behind(
+    repository: Path, tmp_path: Path
+) -> None:
+    done = ab(tmp_path, repository, "--base", "v1", "--head", "v2", "--label", "twice", "--json")
+    assert done.returncode == 1, done.stderr
+    answer = json.loads(done.stdout)
+    [row] = answer["results"]
+    assert (row["case_id"], row["verdict"]) == ("loop[n=20000]@fake:cpu", "regressed")
+    assert row["low"] > 1.03
+    assert 1.5 < row["ratio"] < 3
+    assert git(repository, "worktree", "list").count("\n") == 0
+    stored = DevBench(tmp_path)("show", "twice-head", "--json")
+    [kept] = json.loads(stored.stdout)["results"]
+    assert kept["rounds"] in (8, 16)
+    assert kept["numerics"] == "match"
+    assert kept["median"] == pytest.approx(row["new_s"])
+
+
+def test_sides_that_run_the_same_installed_code_are_refused(
+    repository: Path, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere.py"
+    elsewhere.write_text(SUITE.replace("import pkg\n", "").replace("pkg.work(n)", "sum(range(n))"))
+    done = ab(tmp_path, repository, "--base", "v1", suite=str(elsewhere))
+    assert done.returncode == 2, done.stdout
+    assert "ran the same code: nothing that was timed comes from the repository" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--base", "v9"], "'v9' is neither a Python interpreter nor a commit"),
+        (["--base", "v1", "--margin", "0"], "a margin of 0 % is none"),
+        (["--base", "v1", "--time-budget", "0"], "--time-budget takes seconds above zero"),
+        (["--base", "v1", "--framework", "fakes"], "there is no framework 'fakes'"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_line_and_exit_2(
+    repository: Path, tmp_path: Path, words: list[str], message: str
+) -> None:
+    done = ab(tmp_path, repository, *words)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+# ---- decisions
+
+
+CASES = [Case("s", name, (), Target("torch", ("cpu",))) for name in ("same", "slower")]
+
+
+def told(seed: int, pairs: int, *shifts: float) -> dict[str, Found]:
+    rng = np.random.default_rng(seed)
+    return {
+        case.id: Found(pairs=list(rng.normal(math.log1p(shift), 0.01, pairs)))
+        for case, shift in zip(CASES, shifts, strict=True)
+    }
+
+
+def test_a_case_is_decided_at_a_look_and_an_unclear_one_stays_open() -> None:
+    found = told(1, 16, 0.0, 0.2)
+    judged = look(found, CASES, {}, 0.03, 16)
+    assert judged[CASES[1].id][1].verdict == "regressed"
+    early = look(told(1, 8, 0.0, 0.035), CASES, {}, 0.03, 8)
+    assert {judgement.verdict for _, judgement in early.values()} == {"inconclusive"}
+
+
+def test_a_case_that_time_cut_short_is_looked_at_with_the_pairs_that_all_have() -> None:
+    found = told(2, 12, 0.0, 0.2)
+    found[CASES[0].id].pairs.pop()
+    assert look(found, CASES, {}, 0.03, 12).keys() == {CASES[1].id}
+    early = look(found, CASES, {}, 0.03, 11)
+    assert early.keys() == {case.id for case in CASES}
+    assert early[CASES[1].id][1].verdict == "regressed"
+
+
+def comparison(verdict: Any) -> Comparison:
+    side = SideInfo(name="a", kind="run", id="a", label=None, started_at="", state="complete")
+    rows = tuple(
+        Row(
+            case_id=case.id,
+            benchmark=case.benchmark,
+            params={},
+            target="torch:cpu",
+            verdict=verdict,
+            gate="fine",
+        )
+        for case in CASES
+    )
+    return Comparison(base=side, new=side, margin=0.03, differences=(), rows=rows)
+
+
+def moved(name: str) -> dict[str, Found]:
+    found = told(3, 16, 0.0, 0.0)
+    still = list(np.random.default_rng(4).normal(0, 0.003, 8))
+    for one in found.values():
+        one.null, one.yardstick = list(still), list(still)
+    getattr(found[CASES[1].id], name)[:] = [value + 0.04 for value in still]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("control", "words"),
+    [("null", "head against itself moved by +4"), ("yardstick", "the fixed step moved by +4")],
+)
+def test_nothing_is_said_where_something_moved_that_should_not_have(
+    control: str, words: str
+) -> None:
+    rows = with_stillness(comparison("regressed"), moved(control), 0.03, {"torch:cpu"}).rows
+    assert rows[0].verdict == "regressed"
+    assert (rows[1].verdict, rows[1].gate) == ("inconclusive", "open")
+    assert rows[1].reason is not None
+    assert words in rows[1].reason
+
+
+def test_another_version_of_the_framework_may_move_the_fixed_step() -> None:
+    rows = with_stillness(comparison("improved"), moved("yardstick"), 0.03, set()).rows
+    assert [row.verdict for row in rows] == ["improved", "improved"]
+
+
+def test_the_ratio_of_a_pair_is_the_median_of_its_turns() -> None:
+    base, head = [1.0, 2.0, 1.0, 1.0, 1.0], [1.1, 2.2, 9.0, 1.1, 1.1]
+    assert log_ratio(head, base) == pytest.approx(math.log(1.1))
+    assert log_ratio(base, head) == pytest.approx(-log_ratio(head, base))
