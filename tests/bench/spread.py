@@ -7,87 +7,76 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from devbench.detection import usable_threads
-from tests.bench.common import ROOT, installed, line, program, timed_seconds
+from tests.bench.common import ROOT, installed, line, program
 from tests.bench.harness import HARNESSES
 from tests.helpers import DevBench
 
 SUITE = Path(__file__).with_name("repeat_suite.py")
 OURS = "devbench"
+#: The same runs in units of the fixed step that was timed beside the samples.
+IN_YARDSTICKS = "devbench, in yardsticks"
+#: Wall time that devbench is given; the command then takes a few seconds longer.
+BUDGET_S = 10.0
 
 
 @dataclass
 class Found:
     """What one harness said in each repetition, and how long its whole command took, in seconds."""
 
-    medians: list[float] = field(default_factory=list)
+    figures: list[float] = field(default_factory=list)
     walls: list[float] = field(default_factory=list)
 
     @property
     def spread(self) -> float:
-        return statistics.stdev(self.medians) / statistics.fmean(self.medians)
+        return statistics.stdev(self.figures) / statistics.fmean(self.figures)
 
 
 def spread(cli: DevBench, repetitions: int = 20) -> None:
-    """devbench in its default five rounds, against the others at equal cost in two senses.
-
-    Equal timing: they are given as many seconds of warm-up and samples as devbench took inside its
-    rounds; devbench's command then takes longer, because it starts and imports five times. Equal
-    wall time: their whole command takes as long as devbench's. All of them in turn and back, so
-    that drift meets all alike.
-    """
+    """devbench in its default rounds, against the others at equal wall time: their whole command takes
+    as long as devbench's. All of them in turn and back, so that drift meets all alike."""
     others = list(HARNESSES)
-    kinds = [OURS, *((name, sense) for name in others for sense in ("timing", "wall"))]
-    found: dict[object, Found] = {kind: Found() for kind in kinds}
-    _, first_wall, first_timing = _ours(cli)
+    found = {name: Found() for name in (OURS, IN_YARDSTICKS, *others)}
+    first_wall = _ours(cli)[2]
     # What each of the others needs beside its timing, taken once.
-    starting = {name: _other(cli, name, first_timing)[1] - first_timing for name in others}
-    timings = [first_timing]
+    starting = {name: _other(cli, name, 2.0)[1] - 2.0 for name in others}
     for repetition in range(repetitions):
-        for kind in kinds if repetition % 2 == 0 else reversed(kinds):
-            if isinstance(kind, str):
-                median, wall, timing = _ours(cli)
-                timings.append(timing)
+        kinds = [OURS, *others]
+        for name in kinds if repetition % 2 == 0 else reversed(kinds):
+            if name == OURS:
+                median, yardsticks, wall = _ours(cli)
+                found[IN_YARDSTICKS].figures.append(yardsticks)
+                found[IN_YARDSTICKS].walls.append(wall)
             else:
-                name, sense = kind
                 whole = statistics.fmean(found[OURS].walls or [first_wall])
-                equal_wall = max(0.1, whole - starting[name])
-                seconds = statistics.fmean(timings) if sense == "timing" else equal_wall
-                median, wall = _other(cli, name, seconds)
-            found[kind].medians.append(median)
-            found[kind].walls.append(wall)
-    ours = found[OURS]
-    for sense in ("timing", "wall"):
-        _report(sense, ours, {name: found[name, sense] for name in others})
-
-
-def _report(sense: str, ours: Found, others: Mapping[str, Found]) -> None:
-    for name, each in {OURS: ours, **others}.items():
-        middle, wall = statistics.fmean(each.medians), statistics.fmean(each.walls)
+                median, wall = _other(cli, name, max(0.1, whole - starting[name]))
+            found[name].figures.append(median)
+            found[name].walls.append(wall)
+    for name, each in found.items():
         print(
-            f"  equal {sense}: {name:<18} spread {each.spread:6.2%} of {len(each.medians)} medians, "
-            f"mean {middle * 1e3:.3f} ms, whole command {wall:.1f} s"
+            f"  {name:<24} spread {each.spread:6.2%} of {len(each.figures)} runs, "
+            f"whole command {statistics.fmean(each.walls):.1f} s"
         )
-    best = min(others, key=lambda name: others[name].spread)
-    bound = others[best].spread / 2
-    line(
-        f"run-to-run spread, equal {sense} (best other: {best})",
-        f"{ours.spread:.2%}",
-        f"<= {bound:.2%}",
-        ours.spread <= bound,
-    )
+    best = min(others, key=lambda name: found[name].spread)
+    bound = found[best].spread / 2
+    for name in (OURS, IN_YARDSTICKS):
+        ours = found[name].spread
+        what = f"run-to-run spread, {name} (best other: {best})"
+        line(what, f"{ours:.2%}", f"<= {bound:.2%}", ours <= bound)
 
 
 def _ours(cli: DevBench) -> tuple[float, float, float]:
-    """Median, seconds of the whole command, and seconds inside warm-up and timing."""
+    """Median, the same in yardsticks, and seconds of the whole command."""
     words = ["run", "repeat", "--suite-path", str(SUITE), "--json"]
     start = time.perf_counter()
     done = subprocess.run(
-        [program(), *words, "--framework", "torch", "--device", "cpu"],
+        [
+            *(program(), *words, "--framework", "torch", "--device", "cpu"),
+            *("--time-budget", str(BUDGET_S)),
+        ],
         env=installed(cli),
         cwd=cli.home,
         capture_output=True,
@@ -98,7 +87,7 @@ def _ours(cli: DevBench) -> tuple[float, float, float]:
     if done.returncode != 0:
         raise SystemExit(done.stderr)
     [row] = json.loads(done.stdout)["results"]
-    return row["median"], wall, timed_seconds(cli)
+    return row["median"], row["yardsticks"], wall
 
 
 def _other(cli: DevBench, name: str, seconds: float) -> tuple[float, float]:
