@@ -88,7 +88,7 @@ def prepare(request: Request) -> Session:
     for benchmark, pattern in chosen:
         for params in expand(benchmark, pattern, overrides, quick):
             benchmark.work(params)
-    adapters = _adapters(request.frameworks)
+    adapters = adapters_of(request.frameworks)
     most = usable_threads()
     for count in request.threads:
         if not 1 <= count <= most:
@@ -137,7 +137,7 @@ def look(adapters: Mapping[str, Framework]) -> Machine:
         return join(read_hardware(), asking)
 
 
-def _adapters(wanted: Sequence[str]) -> dict[str, Framework]:
+def adapters_of(wanted: Sequence[str]) -> dict[str, Framework]:
     """The installed frameworks among those wanted (all of them when none is named)."""
     known = registry.frameworks()
     for name in wanted:

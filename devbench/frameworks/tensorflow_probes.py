@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from devbench.frameworks.probes import Probe
-from devbench.model import DType
+from devbench.frameworks.probes import Formula, Probe, Words
+from devbench.model import DTYPES, DType
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class TensorFlowProbes:
@@ -49,6 +52,38 @@ class TensorFlowProbes:
             host = self._random(count)
         return {"h2d": lambda: tf.identity(host), "d2h": lambda: device.numpy()}
 
+    def _moved(self, array: np.ndarray, dtype: DType) -> Any:
+        is_float = array.dtype.kind == "f"
+        return self._tf.convert_to_tensor(array, dtype=dtype.storage if is_float else None)
+
+    def apply(self, formula: Formula, arrays: Sequence[np.ndarray], dtype: DType) -> Probe:
+        tensors = [self._moved(array, dtype) for array in arrays]
+        return lambda: formula(*tensors)
+
+    def total(self, array: np.ndarray) -> Probe:
+        tensor = self._moved(array, DTYPES["float32"])
+        return lambda: self._tf.reduce_sum(tensor)
+
+    def gradients(self, formula: Formula, arrays: Sequence[np.ndarray]) -> Probe:
+        tensors = [self._moved(array, DTYPES["float32"]) for array in arrays]
+
+        def run() -> list[Any]:
+            with self._tf.GradientTape() as tape:
+                for tensor in tensors:
+                    tape.watch(tensor)
+                value = self._tf.reduce_sum(formula(*tensors))
+            return list(tape.gradient(value, tensors))
+
+        return run
+
+    def differing(self, first: Any, second: Any) -> int:
+        # As integers: NaN equals no NaN, and minus zero equals zero.
+        kind = f"int{8 * first.dtype.size}"
+        return _unequal(self._tf, *(self._tf.bitcast(one, kind) for one in (first, second)))
+
+    def words(self, count: int) -> Words:
+        return TensorFlowWords(self._tf, count)
+
     def flush(self) -> Callable[[], None]:
         count = self._cache_bytes // 2
         write = self._tf.function(lambda value: self._tf.fill([count], value))
@@ -58,3 +93,25 @@ class TensorFlowProbes:
             write(one)
 
         return run
+
+
+class TensorFlowWords:
+    def __init__(self, tf: Any, count: int) -> None:
+        self._tf = tf
+        self._count = count
+        self._held: Any = None
+
+    def _pattern(self, start: int, step: int) -> Any:
+        return self._tf.range(self._count, dtype="int64") * step + start
+
+    def write(self, start: int, step: int) -> None:
+        # A tensor cannot be written to; the next one takes the place of this one.
+        self._held = None
+        self._held = self._pattern(start, step)
+
+    def wrong(self, start: int, step: int) -> int:
+        return _unequal(self._tf, self._held, self._pattern(start, step))
+
+
+def _unequal(tf: Any, first: Any, second: Any) -> int:
+    return int(tf.math.count_nonzero(tf.not_equal(first, second)))

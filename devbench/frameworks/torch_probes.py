@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from devbench.frameworks.probes import Probe
-from devbench.model import DType
+from devbench.frameworks.probes import Formula, Probe, Words
+from devbench.model import DTYPES, DType
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class TorchProbes:
@@ -56,6 +59,31 @@ class TorchProbes:
             steps["d2h_pinned"] = lambda: pinned.copy_(device, non_blocking=True)
         return steps
 
+    def _moved(self, array: np.ndarray, dtype: DType) -> Any:
+        tensor = self._torch.from_numpy(array)
+        kind = getattr(self._torch, dtype.storage) if tensor.is_floating_point() else tensor.dtype
+        return tensor.to(device=self._address, dtype=kind)
+
+    def apply(self, formula: Formula, arrays: Sequence[np.ndarray], dtype: DType) -> Probe:
+        tensors = [self._moved(array, dtype) for array in arrays]
+        return lambda: formula(*tensors)
+
+    def total(self, array: np.ndarray) -> Probe:
+        tensor = self._moved(array, DTYPES["float32"])
+        return lambda: tensor.sum()
+
+    def gradients(self, formula: Formula, arrays: Sequence[np.ndarray]) -> Probe:
+        tensors = [self._moved(array, DTYPES["float32"]).requires_grad_() for array in arrays]
+        return lambda: list(self._torch.autograd.grad(formula(*tensors).sum(), tensors))
+
+    def differing(self, first: Any, second: Any) -> int:
+        # As integers: NaN equals no NaN, and minus zero equals zero.
+        kind = getattr(self._torch, f"int{8 * first.element_size()}")
+        return int((first.view(kind) != second.view(kind)).sum())
+
+    def words(self, count: int) -> Words:
+        return TorchWords(self._torch, self._address, count)
+
     def flush(self) -> Callable[[], None]:
         buffer = self._torch.empty(
             self._cache_bytes // 2, dtype=self._torch.float32, device=self._address
@@ -65,3 +93,25 @@ class TorchProbes:
             buffer.fill_(1.0)
 
         return write
+
+
+class TorchWords:
+    def __init__(self, torch: Any, address: str, count: int) -> None:
+        self._torch = torch
+        self._address = address
+        self._count = count
+        self._held: Any = None
+
+    def _pattern(self, start: int, step: int) -> Any:
+        ramp = self._torch.arange(self._count, dtype=self._torch.int64, device=self._address)
+        return ramp.mul_(step).add_(start)
+
+    def write(self, start: int, step: int) -> None:
+        pattern = self._pattern(start, step)
+        if self._held is None:
+            self._held = pattern
+        else:
+            self._held.copy_(pattern)
+
+    def wrong(self, start: int, step: int) -> int:
+        return int((self._held != self._pattern(start, step)).sum())

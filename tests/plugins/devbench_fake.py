@@ -6,14 +6,14 @@ It goes the way of a third party's: the entry points beside it, found on PYTHONP
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 
 from devbench.frameworks.base import FrameworkView, Timer, WallTimer
-from devbench.frameworks.probes import Probe, Probes
+from devbench.frameworks.probes import Formula, Probe, Probes, Words
 from devbench.model import Device, DType, Json, Target
 
 
@@ -119,6 +119,50 @@ class FakeProbes:
     def transfers(self, count: int) -> Mapping[str, Probe]:
         return {}
 
+    def apply(self, formula: Formula, arrays: Sequence[np.ndarray], dtype: DType) -> Probe:
+        moved = [one.astype(np.float32) if one.dtype.kind == "f" else one for one in arrays]
+        return lambda: formula(*moved)
+
+    def total(self, array: np.ndarray) -> Probe:
+        return lambda: array.sum()
+
+    def gradients(self, formula: Formula, arrays: Sequence[np.ndarray]) -> Probe:
+        return lambda: [
+            _central_differences(formula, arrays, place) for place in range(len(arrays))
+        ]
+
+    def differing(self, first: Any, second: Any) -> int:
+        kind = f"i{first.dtype.itemsize}"
+        return int((first.view(kind) != second.view(kind)).sum())
+
+    def words(self, count: int) -> Words:
+        return FakeWords(count)
+
     def flush(self) -> Callable[[], None]:
         buffer = np.empty(max(1, self._cache_bytes // 2), np.float32)
         return lambda: buffer.fill(1.0)
+
+
+class FakeWords:
+    def __init__(self, count: int) -> None:
+        self._ramp = np.arange(count)
+        self._held = self._ramp
+
+    def write(self, start: int, step: int) -> None:
+        self._held = self._ramp * step + start
+
+    def wrong(self, start: int, step: int) -> int:
+        return int((self._held != self._ramp * step + start).sum())
+
+
+def _central_differences(formula: Formula, arrays: Sequence[np.ndarray], place: int) -> np.ndarray:
+    """Exact for a polynomial of the second degree."""
+    found = np.empty_like(arrays[place])
+    for index in np.ndindex(found.shape):
+        sides = []
+        for step in (1.0, -1.0):
+            moved = [one.copy() for one in arrays]
+            moved[place][index] += step
+            sides.append(np.sum(formula(*moved)))
+        found[index] = (sides[0] - sides[1]) / 2
+    return found
