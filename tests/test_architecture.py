@@ -87,6 +87,7 @@ def test_the_public_names_are_these_and_no_others() -> None:
         "Context",
         "DType",
         "DevbenchError",
+        "DoesNotFit",
         "Product",
         "RunHandle",
         "Step",
