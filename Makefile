@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: venv run test lint bench clean
+.PHONY: venv run test lint docs bench bench-ci bench-power clean
 
 venv: $(STAMP)
 
@@ -27,8 +27,22 @@ lint: venv
 test: lint
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
+# The pages that are made from the code; tests compare them with it.
+docs: venv
+	$(BIN)/python -m devbench.doctor.pages docs/doctor
+	$(BIN)/python -m tests.suites.page
+
 bench: venv
 	$(BIN)/python -m tests.bench
+
+# Hours: how often harnesses cry wolf, on the same steps. MINUTES=60 bounds it.
+bench-power: venv
+	$(BIN)/python -m tests.bench.power --minutes $(or $(MINUTES),600)
+
+# Every built-in suite on every device as ordinary pytest-benchmark files, one framework a process.
+bench-ci: venv
+	$(BIN)/python -m pytest suites --benchmark-only --devbench-framework torch --benchmark-json bench-torch.json
+	$(BIN)/python -m pytest suites --benchmark-only --devbench-framework tensorflow --benchmark-json bench-tensorflow.json
 
 clean:
 	rm -rf $(VENV) dist build

@@ -1,10 +1,14 @@
-"""pytest at the root: markers become skips by name where a machine lacks what they need."""
+"""pytest at the root: markers become skips by name where a machine lacks what they need, and the
+suites run on every device (``pytest suites``, by way of the plugin)."""
 
 from __future__ import annotations
 
 import importlib.util
 
 import pytest
+
+# As the installed package brings it by entry point; under this name it is the same plugin.
+pytest_plugins = ["devbench.pytest_plugin", "pytester"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import devbench.model as model
-from devbench.errors import DeclarationError
+from devbench.errors import DeclarationError, UsageError
 from devbench.model import DType, ParamValue, Work
 
 if TYPE_CHECKING:
@@ -150,7 +150,16 @@ class Benchmark:
         """The declared work at `params`. Raises DeclarationError when it is impossible."""
         if not hasattr(self.definition, "work"):
             return Work()
-        work = self.call("work", params)
+        try:
+            work = self.call("work", params)
+        except UsageError:
+            raise
+        except Exception as error:
+            raise DeclarationError(
+                f"{self.name}.work failed at {model.format_params(params)}: "
+                f"{type(error).__name__}: {error}",
+                self.where,
+            ) from error
         if not isinstance(work, Work):
             raise DeclarationError(
                 f"{self.name}.work must return a devbench.Work, not {work!r}", self.where

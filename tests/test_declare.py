@@ -309,3 +309,16 @@ def test_impossible_work_is_refused_with_its_place(answer: object, message: str)
     with pytest.raises(DeclarationError, match=re.escape(message)) as caught:
         with_work(answer).work({"n": 1})
     assert re.match(r"(<interactive>|.*:\d+): ", str(caught.value))
+
+
+def test_work_that_fails_is_named_with_its_point_and_place() -> None:
+    class Broken:
+        def work(self, n: int) -> Work:
+            return Work(flops=1 / (n - 1))
+
+        def torch(self) -> Callable[[], None]:
+            return lambda: None
+
+    declared = benchmark(name="broken", axes={"n": [1]})(Broken)
+    with pytest.raises(DeclarationError, match=r"broken\.work failed at n=1: ZeroDivisionError"):
+        declared.work({"n": 1})

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from devbench.declare import Benchmark, Context, Step
-from devbench.errors import DeclarationError
+from devbench.errors import DeclarationError, Unsupported
 from devbench.frameworks.base import Framework
 from devbench.measure.cache import last_level_cache
 from devbench.measure.inputs import case_dtype, draw
@@ -19,7 +19,7 @@ from devbench.model import ParamValue
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """The case as this worker sees it, and the framework that runs it."""
+    """The case as this worker sees it, and the framework that runs it. repeat: steps taken for one."""
 
     benchmark: Benchmark
     params: Mapping[str, ParamValue]
@@ -28,6 +28,7 @@ class Bench:
     threads: int
     seed: int
     scratch: Path
+    repeat: int = 1
 
     @property
     def address(self) -> str:
@@ -67,7 +68,7 @@ class Bench:
                 self.benchmark.where,
             )
         try:
-            yield step, host
+            yield (step if self.repeat == 1 else _repeated(step, self.repeat)), host
         finally:
             if step.close is not None:
                 step.close()
@@ -85,3 +86,17 @@ class Bench:
             flush()
 
         return start_cold
+
+
+def _repeated(step: Step, times: int) -> Step:
+    """So many steps as one. Raises Unsupported where something happens between two of them."""
+    if step.reset is not None or step.clock is not None:
+        raise Unsupported("a step that is reset each time, or times itself, cannot be repeated")
+    once = step.run
+
+    def run() -> Any:
+        for _ in range(times - 1):
+            once()
+        return once()
+
+    return replace(step, run=run)

@@ -31,7 +31,7 @@ MEMORY_BOUND_INTENSITY: Final = 4.0
 
 @dataclass(slots=True)
 class Yardstick:
-    """One fixed step. `burst` times it a few times; `median_s` is what it took so far, per step."""
+    """One fixed step. `burst` times it a few times; `take` tells what it took."""
 
     name: str
     _step: Probe
@@ -43,10 +43,10 @@ class Yardstick:
         for _ in range(BURST):
             self._samples += self._timer(self._step, self._block)
 
-    def take(self) -> float:
-        """Median seconds of one step since the last call of this method."""
+    def take(self) -> float | None:
+        """Median seconds of one step since the last call of this method; None without a burst."""
         taken, self._samples = self._samples, []
-        return statistics.median(taken)
+        return statistics.median(taken) if taken else None
 
 
 class Yardsticks:

@@ -131,7 +131,7 @@ class Interleaver:
                 try:
                     self._time(number, case, turns)
                 except (WorkerGone, WorkerTimeout) as error:
-                    self._note(case, number, f"a worker was lost: {error}; log: {self.log}")
+                    self._lose(case, number, turns.asked, error)
                     for worker in workers.values():
                         worker.kill()
                     return
@@ -256,6 +256,21 @@ class Interleaver:
         else:
             found.trouble = _trouble(readings)
         self.tell(PairDone(case, number, found))
+
+    def _lose(self, case: Case, number: int, role: str, error: WorkerGone | WorkerTimeout) -> None:
+        """A worker that did not answer costs its case, on the side whose it was."""
+        timeout = isinstance(error, WorkerTimeout)
+        side = "base" if role == "base" else "head"
+        lost = Measurement(
+            case_id=case.id,
+            round=number,
+            started_at=utc_now(),
+            status="timeout" if timeout else "crashed",
+            reason="case-timeout" if isinstance(error, WorkerTimeout) else error.reason,
+            detail=f"{error}; log: {self.log}",
+        )
+        self.sink.add_measurement(self.runs[side], lost)
+        self._note(case, number, f"{side}: {error}")
 
     def _note(self, case: Case, number: int, trouble: str) -> None:
         found = self.found.setdefault(case.id, Found())

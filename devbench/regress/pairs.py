@@ -66,6 +66,8 @@ class Turns:
     workers: Mapping[str, WorkerProcess]
     timeout_s: float
     restless: set[str] = field(default_factory=set)
+    #: Who was asked last, and so who is lost when an answer does not come.
+    asked: str = ""
 
     def run(self, measure: Callable[[str], Json], share_s: float, flip: bool) -> dict[str, Reading]:
         """One reading a role, in which all are `ok` or none has samples.
@@ -114,6 +116,7 @@ class Turns:
     def _ask(self, role: str, kind: str, **fields: Any) -> Any:
         worker = self.workers[role]
         worker.send(kind, **fields)
+        self.asked = role
         while (answer := worker.receive(self.timeout_s))["type"] == "doing":
             pass
         return answer

@@ -14,6 +14,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from devbench.doctor.attribution import attribute
 from devbench.model import ParamValue, Result, Run
 from devbench.stats.crossover import Crossover, find_crossovers
 from devbench.stress.records import is_stress
@@ -54,9 +55,9 @@ def to_text(
 
 
 def _print_groups(console: Console, run: Run, results: Sequence[Result]) -> None:
-    crossovers = find_crossovers(run, results)
+    crossovers, causes = find_crossovers(run, results), attribute(run, results)
     for group in panels.groups(run, results):
-        _print_group(console, group, crossovers)
+        _print_group(console, group, crossovers, summary.explained(group, causes))
     for _, sentences in _closing(run, results):
         for sentence in sentences:
             console.print(Text(sentence))
@@ -71,7 +72,9 @@ def _closing(run: Run, results: Sequence[Result]) -> list[tuple[str, list[str]]]
     ]
 
 
-def _print_group(console: Console, group: Group, crossovers: Sequence[Crossover]) -> None:
+def _print_group(
+    console: Console, group: Group, crossovers: Sequence[Crossover], explained: Sequence[str]
+) -> None:
     heading = Text(group.benchmark, style="bold")
     if group.suite != group.benchmark:
         heading.append(f" (suite {group.suite})", style="dim")
@@ -84,6 +87,8 @@ def _print_group(console: Console, group: Group, crossovers: Sequence[Crossover]
         console.print(_table(group, blocks, notes, padding=1 if console.width < 100 else 2))
     for number, note in enumerate(notes, 1):
         _indented(console, Text(f"[{number}] {note}", style="yellow"))
+    for sentence in explained:
+        _indented(console, Text(sentence))
     if any(_is_spread(row) for row in group.rows):
         _indented(
             console, Text("~ spread inside the one process (5th to 95th percentile)", style="dim")
@@ -94,11 +99,14 @@ def _print_group(console: Console, group: Group, crossovers: Sequence[Crossover]
         if row.metrics:
             case = fmt.params(row.params, tuple(group.constant))
             _indented(console, Text(f"{case} {row.target}: {view.metrics(row)}"))
+    not_measured: dict[tuple[str, str], list[str]] = {}
     for row in group.rows:
         if row.status != "ok":
-            style = "dim" if row.status == "skipped" else "red"
-            text = f" {_case(row, group)}@{row.target}: {row.reason or fmt.UNKNOWN}"
-            _indented(console, Text.assemble((row.status, style), text))
+            why = row.status, row.reason or fmt.UNKNOWN
+            not_measured.setdefault(why, []).append(f"{_case(row, group)}@{row.target}")
+    for (status, reason), cases in not_measured.items():
+        style = "dim" if status == "skipped" else "red"
+        _indented(console, Text.assemble((status, style), f" {', '.join(cases)}: {reason}"))
     if rows := crossings.rows(group, crossovers):
         console.print(_crossings(rows, padding=1 if console.width < 100 else 2))
     console.print()
@@ -117,7 +125,8 @@ def _indented(console: Console, text: Text) -> None:
 
 
 def _case(row: Result, group: Group) -> str:
-    return f"{group.benchmark}[{fmt.long_params(row.params, tuple(group.constant))}]"
+    own = fmt.long_params(row.params, tuple(group.constant))
+    return f"{group.benchmark}[{own}]" if own else group.benchmark
 
 
 def _table(

@@ -13,6 +13,8 @@ MOMENTS: Final = {"uniform": (1 / 2, 1 / 12, 1 / 80), "normal": (0.0, 1.0, 3.0)}
 STANDARD_ERRORS: Final = 6
 #: −ln of how seldom right draws may leave the bounds of the range.
 RARE: Final = math.log(1e9)
+#: Of fewer normal draws, all may well be on one side of the mean.
+FEWEST: Final = 64
 
 
 def check_draws(distribution: str, numbers: np.ndarray, before: np.ndarray) -> None:

@@ -23,6 +23,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 
 from devbench import Work
+from devbench.errors import UsageError
 from devbench_suites._attention import attention, attention_gradients
 
 HEAD: Final = 64
@@ -49,9 +50,9 @@ Array: TypeAlias = np.ndarray
 
 
 def shapes(width: int) -> dict[str, tuple[int, ...]]:
-    """Name → shape of every weight. Raises ValueError for a width that heads do not divide."""
+    """Name → shape of every weight. Raises UsageError for a width that heads do not divide."""
     if width < HEAD or width % HEAD:
-        raise ValueError(f"the width of an encoder block is a multiple of {HEAD}, not {width}")
+        raise UsageError(f"the width of an encoder block is a multiple of {HEAD}, not {width}")
     square = {f"{name}.weight": (width, width) for name in ("query", "key", "value", "out")}
     return {
         "norm1.weight": (width,),

@@ -15,6 +15,8 @@ from devbench_suites._optimizers import SGD
 from devbench_suites._phases import keras_step, torch_step
 
 _CLASSES: Final = 10
+#: Side of the images below which nothing is left for the second convolution.
+SMALLEST: Final = 7
 
 
 def in_torch(ctx: Context, batch: int, side: int) -> Callable[[], float]:

@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from devbench.errors import UsageError
+
 FEATURES: Final = 32
 CLASSES: Final = 10
 VALIDATION: Final = 2048
@@ -106,9 +108,9 @@ def reached(accuracies: list[float]) -> bool:
 
 
 def batches(samples: int, batch: int) -> int:
-    """Batches an epoch; what is left over by them is not trained on. Raises ValueError."""
+    """Batches an epoch; what is left over by them is not trained on. Raises UsageError."""
     if not 1 <= batch <= samples:
-        raise ValueError(f"a batch holds 1 to {samples} of {samples} samples, not {batch}")
+        raise UsageError(f"a batch holds 1 to {samples} of {samples} samples, not {batch}")
     return samples // batch
 
 

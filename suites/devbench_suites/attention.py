@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 
 from devbench import Context, DType, Step, Unsupported, Work, benchmark
+from devbench.errors import UsageError
 from devbench_suites import _encoder
 from devbench_suites._attention import attention, attention_gradients
 from devbench_suites._optimizers import SGD
@@ -45,6 +46,8 @@ class Attention:
     """
 
     def work(self, sequence: int, kind: str, dtype: DType, phase: str) -> Work:
+        if sequence < 2:
+            raise UsageError("one place attends to itself alone: take a sequence of 2 or more")
         matrix, scores = HEADS * sequence * HEAD, HEADS * sequence**2
         product = 2 * HEAD * scores
         forward = phase == "forward"

@@ -70,6 +70,7 @@ class Compile:
     def closed_form(
         self, network: str, batch: int, phase: str, observed: Any, **inputs: Any
     ) -> Any:
+        """The updated weights, from the gradients that the framework itself found."""
         return call("closed_form", network, batch, phase, observed=observed, **inputs)
 
     def torch(self, ctx: Context, network: str, batch: int, phase: str, **inputs: Any) -> Step:

@@ -74,10 +74,15 @@ def shares(scaling: str, batch: int, world_size: int) -> tuple[int, int]:
     """
     if world_size < 1:
         raise Unsupported(f"world_size must be at least 1, not {world_size}")
-    whole = batch * world_size if scaling == "weak" else batch
-    if whole < 1 or whole % world_size:
+    whole = _together(scaling, batch, world_size)
+    if whole % world_size:
         raise Unsupported(f"a batch of {batch} cannot be shared evenly by {world_size} devices")
     return whole, whole // world_size
+
+
+def _together(scaling: str, batch: int, world_size: int) -> int:
+    """Samples of all devices."""
+    return batch * world_size if scaling == "weak" else batch
 
 
 class _DataParallel:
@@ -100,7 +105,8 @@ class _DataParallel:
     def inputs(
         self, rng: np.random.Generator, network: str, scaling: str, batch: int, world_size: int
     ) -> dict[str, Any]:
-        whole, _ = shares(scaling, batch, world_size)
+        # Whether they can be dealt out is the builder's to say: it makes a skipped row of it.
+        whole = _together(scaling, batch, world_size)
         weights = draw_weights(rng, SHAPES[network])
         images = draw_images(rng, numpy_network(network, weights), whole, IMAGES[network])
         return {
@@ -185,13 +191,22 @@ class Replicating(_DataParallel):
     """
 
     def torch(
-        self, ctx: Context, network: str, world_size: int, images: Any, labels: Any, weights: Any
+        self,
+        ctx: Context,
+        network: str,
+        scaling: str,
+        batch: int,
+        world_size: int,
+        images: Any,
+        labels: Any,
+        weights: Any,
     ) -> Step:
         if not ctx.device.startswith("cuda"):
             raise Unsupported(
                 "nn.DataParallel copies to GPUs only; elsewhere it silently falls back to the plain "
                 "module"
             )
+        shares(scaling, batch, world_size)
         devices = _first(ctx.devices, world_size)
         on_host = {name: _on_host(weight) for name, weight in weights.items()}
         replicated = Replicated(devices, network, images, labels, on_host)
@@ -208,8 +223,17 @@ class MirroredVariables(_DataParallel):
     """
 
     def tensorflow(
-        self, ctx: Context, network: str, world_size: int, images: Any, labels: Any, weights: Any
+        self,
+        ctx: Context,
+        network: str,
+        scaling: str,
+        batch: int,
+        world_size: int,
+        images: Any,
+        labels: Any,
+        weights: Any,
     ) -> Step:
+        shares(scaling, batch, world_size)
         on_cpu = ctx.device == "/CPU:0"
         devices = (ctx.device,) * world_size if on_cpu else _first(ctx.devices, world_size)
         job = {

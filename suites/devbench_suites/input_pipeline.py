@@ -12,10 +12,11 @@ from typing import Any, Final
 import numpy as np
 
 from devbench import Context, Step, Unsupported, Work, benchmark
+from devbench.errors import UsageError
 from devbench_suites._epochs import Epochs
 from devbench_suites._image_items import ImageItems, normalisation
 from devbench_suites._shared_memory import shortage
-from devbench_suites._small_training import in_tensorflow, in_torch
+from devbench_suites._small_training import SMALLEST, in_tensorflow, in_torch
 
 #: Images in an epoch.
 ITEMS: Final = 512
@@ -59,6 +60,11 @@ class InputPipeline:
     """
 
     def work(self, side: int, workers: int, batch: int) -> Work:
+        if side < SMALLEST:
+            raise UsageError(
+                f"the network that is trained beside it needs images of {SMALLEST} × {SMALLEST} or more, "
+                f"not side={side}"
+            )
         pixels = 3 * side * side
         held = ITEMS * 3 * _source_side(side) ** 2 + _queue_bytes(workers, batch, side)
         # A pixel is one byte that is read and four that are written. It is a product and a sum.

@@ -15,7 +15,7 @@ import numpy as np
 
 from devbench import Context, Step, Work, benchmark
 from devbench.errors import UsageError
-from devbench_suites._draws import check_draws
+from devbench_suites._draws import FEWEST, check_draws
 
 _FLOAT32: Final = 4
 _INT64: Final = 8
@@ -40,7 +40,7 @@ def _rows(n: int, width: int) -> int:
     size="n",
 )
 class Elementwise:
-    """An expression of every number. Step by step it goes to memory and back for each operation.
+    """An expression of each of n numbers. Step by step it goes to memory and back for each operation.
 
     chain: relu(xy + x)·y − x. normal_density: exp(−(x − μ)²/2σ²) / (σ√2π) with μ = 0.5, σ = 1.5.
     log_sin_product: ln x + xy − sin y.
@@ -185,7 +185,7 @@ class Transpose:
 
 
 # Without a size axis: along n nothing gets slower, so nothing may be predicted.
-@benchmark(name="reshape", axes={"n": SIZES}, quick={"n": [4**6, 4**12]})
+@benchmark(name="reshape", axes={"n": SIZES}, quick={"n": [4**6, 4**10]})
 class Reshape:
     """Another view of the same numbers, in rows of 1024. It moves no byte, so every n takes as long.
 
@@ -317,6 +317,8 @@ class RandomNumbers:
     reference = "property"
 
     def work(self, n: int) -> Work:
+        if n < FEWEST:
+            raise UsageError(f"{n} random numbers are too few to be checked: take {FEWEST} or more")
         return Work(bytes=_FLOAT32 * n, items=n, footprint=_FLOAT32 * n)
 
     def torch(self, ctx: Context, op: str, n: int) -> Step:

@@ -53,6 +53,7 @@ class TrainingLoop:
     _optimizer = SGD(learning_rate=0.03, momentum=0.9)
 
     def work(self, samples: int, batch: int) -> Work:
+        batches(samples, batch)  # refuses more than there are
         # The data with labels and orders; the weights with gradients and velocities are few.
         data = (samples + VALIDATION) * (4 * FEATURES + 8) + EPOCHS * samples * 8
         activations = 4 * max(batch, VALIDATION) * (2 * HIDDEN + CLASSES)

@@ -44,7 +44,7 @@ def _refuse_part_of_a_number(size: int) -> None:
     },
     quick={
         "size": [2**26],
-        "direction": ["to_device", _WITHIN],
+        "direction": [_WITHIN, "to_device"],
         "memory": ["pageable", "pinned"],
     },
     size="size",

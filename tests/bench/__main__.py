@@ -14,13 +14,15 @@ from devbench.errors import unknown
 from tests.bench.cost import detection, quick_run, share, start_up
 from tests.bench.ruler import ceiling, empty_step, telemetry
 from tests.bench.spread import spread
+from tests.bench.steps import steps
+from tests.bench.suites import every_suite
 from tests.helpers import DevBench
 
 BENCHES = {
     bench.__name__: bench
     for bench in (
         *(start_up, detection, quick_run, share),
-        *(empty_step, ceiling, telemetry, spread),
+        *(empty_step, ceiling, telemetry, steps, spread, every_suite),
     )
 }
 

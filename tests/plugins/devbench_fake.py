@@ -21,7 +21,7 @@ class FakeFramework:
     name = "fake"
     extra = "fake"
     module = "devbench_fake"
-    modes = ("eager",)
+    modes: tuple[str, ...] = ("eager",)
 
     def environment(self, target: Target | None, threads: int) -> dict[str, str]:
         return {"OPENBLAS_NUM_THREADS": str(threads)}

@@ -36,7 +36,8 @@ def test_what_takes_longest_at_its_ceiling_is_the_bound(
     work: Work, bound: str, least_s: float
 ) -> None:
     found = place(work, 2 * least_s)
-    assert (found.bound, found.ceiling_fraction) == (bound, pytest.approx(0.5))
+    assert found.bound == bound
+    assert found.ceiling_fraction == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from devbench import Context, Step, Unsupported
+from devbench.errors import UsageError
 from devbench.measure.inputs import as_reference, draw
 from devbench_suites import _encoder
 from devbench_suites._attention import attention, attention_gradients
@@ -184,5 +185,5 @@ def test_gradients_of_the_encoder_are_the_slopes_of_its_loss() -> None:
 
 
 def test_a_width_that_heads_do_not_divide_is_refused() -> None:
-    with pytest.raises(ValueError, match="multiple of 64"):
+    with pytest.raises(UsageError, match="multiple of 64"):
         _encoder.shapes(100)

@@ -246,9 +246,9 @@ def test_a_rank_that_dies_is_one_failed_row_with_its_reason(tmp_path: Path) -> N
         (DP, ["cpu"], {}, "silently falls back to the plain module"),
         (DP, ["cuda:0"], {}, "asks for 2 devices; there are 1"),
         (MIRRORED, ["/GPU:0"], {}, "asks for 2 devices; there are 1"),
-        (DDP, ["cpu"], {"batch": 0}, "a batch of 0 cannot be shared"),
+        (MIRRORED, ["/CPU:0"], {"batch": 9, "scaling": "strong"}, "a batch of 9 cannot be shared"),
         (DDP, ["cpu"], {"batch": 9, "scaling": "strong"}, "a batch of 9 cannot be shared evenly"),
-        (DDP, ["cpu"], {"world_size": 0}, "world_size must be at least 1"),
+        (DDP, ["cpu"], {"world_size": 0, "scaling": "strong"}, "world_size must be at least 1"),
     ],
 )
 def test_what_cannot_run_is_skipped_with_the_reason(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from devbench import Context, Step, Unsupported
+from devbench.errors import UsageError
 from devbench.measure.inputs import as_reference, draw
 from devbench_suites import _training, training
 from devbench_suites._numpy_network import Dense, Network, ReLU
@@ -163,5 +164,5 @@ def test_the_first_training_counts_only_when_it_is_alone() -> None:
 @pytest.mark.parametrize("batch", [0, 101])
 def test_a_batch_that_the_samples_cannot_fill_is_refused(batch: int) -> None:
     assert batches(100, 33) == 3
-    with pytest.raises(ValueError, match="1 to 100 of 100 samples"):
+    with pytest.raises(UsageError, match="1 to 100 of 100 samples"):
         batches(100, batch)

@@ -1,0 +1,183 @@
+"""devbench in pytest: the fixtures ``device`` and ``device_benchmark``, and the gate.
+
+pytest loads this module in every run of an environment that has devbench. So it imports pytest and the
+standard library only, and until one of its fixtures or options is used nothing happens: no framework is
+imported, pytest-benchmark need not be there, and every other plugin's options and fixtures go first.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Generator
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from devbench.pytest_plugin.benchmark import DeviceBenchmark
+
+_DEVICE_HELP = "A device that must be there: cuda:0, gpu, torch:cpu; repeatable. Default: all."
+_MARKER = (
+    "devbench(framework=NAME, device=NAME): what a test of devices needs; it is skipped by name where "
+    "this process or machine has something else."
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("devbench", "devices and regressions (devbench)")
+    group.addoption(
+        "--devbench-device",
+        dest="devbench_device",
+        action="append",
+        metavar="DEVICE",
+        help=f"{_DEVICE_HELP} --device for short, where no conftest.py has an option of that name.",
+    )
+    group.addoption(
+        "--devbench-framework",
+        dest="devbench_framework",
+        metavar="NAME",
+        help="The one framework of this process, torch or tensorflow. Default: the one that the tests "
+        "import, else the one that is installed.",
+    )
+    group.addoption(
+        "--devbench-gate",
+        dest="devbench_gate",
+        metavar="BASE",
+        help="Judge the tests that take device_benchmark against a git ref or a Python interpreter, by "
+        "pairs of fresh processes; or against a JSON file of pytest-benchmark. Exits with 1 where "
+        "something regressed, 3 where nothing was measured, 4 where a question is left open.",
+    )
+    group.addoption(
+        "--devbench-allow-inconclusive",
+        dest="devbench_allow_inconclusive",
+        action="store_true",
+        help="Let the gate exit with 0 where a question is left open.",
+    )
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_load_initial_conftests(
+    parser: pytest.Parser, args: list[str]
+) -> Generator[None, None, None]:
+    """``--device`` is a common name: it is taken only where it is used and nobody else has it."""
+    yield
+    if any(word == "--device" or word.startswith("--device=") for word in args):
+        with suppress(ValueError, argparse.ArgumentError):
+            parser.getgroup("devbench").addoption(
+                "--device",
+                dest="devbench_device",
+                action="append",
+                metavar="DEVICE",
+                help=_DEVICE_HELP,
+            )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", _MARKER)
+    plugins = config.pluginmanager
+    # A fixture that names `benchmark` breaks where there is none.
+    there = plugins.hasplugin("benchmark") or plugins.hasplugin("pytest_benchmark.plugin")
+    plugins.register(_WithBenchmark() if there else _WithoutBenchmark())
+    if config.getoption("devbench_framework"):
+        from devbench.pytest_plugin.holding import holding
+
+        holding(config).refuse_others()
+    if config.getoption("devbench_gate") and not plugins.hasplugin("devbench-worker"):
+        from devbench.pytest_plugin.gate import make_gate
+
+        plugins.register(make_gate(config), "devbench-gate")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "devbench_device" in metafunc.fixturenames:
+        from devbench.pytest_plugin.holding import holding
+
+        params = holding(metafunc.config).params(metafunc.definition)
+        metafunc.parametrize("devbench_device", params, indirect=True, scope="session")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if "devbench_device" in getattr(item, "fixturenames", ()):
+        from devbench.pytest_plugin.holding import holding
+
+        holding(item.config).check_alone()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_update_machine_info(
+    config: pytest.Config, machine_info: dict[str, Any]
+) -> None:
+    known = config.pluginmanager.get_plugin("devbench-holding")
+    if known is not None and known.is_in_use:
+        machine_info["devbench"] = known.machine_info()
+
+
+@pytest.fixture(scope="session")
+def devbench_device(request: pytest.FixtureRequest) -> str:
+    """The id of the device, as ``torch:cuda:0``: what `device` and `device_benchmark` run over."""
+    from devbench.pytest_plugin.holding import Refusal
+
+    if not hasattr(request, "param"):
+        pytest.fail("name `device` among the arguments of the test, not at run time", pytrace=False)
+    if isinstance(request.param, Refusal):
+        pytest.fail(request.param.reason, pytrace=False)
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def device(devbench_device: str, pytestconfig: pytest.Config) -> str:
+    """Each device in turn, as its framework writes it: ``cuda:0`` in torch, ``/GPU:0`` in TensorFlow.
+
+    All that the framework of this process sees, or those that ``--device`` names. Tensors belong on it:
+    ``torch.randn(8, device=device)``, ``with tf.device(device): …``.
+    """
+    from devbench.pytest_plugin.holding import holding
+
+    return holding(pytestconfig).address(devbench_device)
+
+
+class _WithBenchmark:
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        if isinstance(item, pytest.Function) and "device_benchmark" in item.fixturenames:
+            from devbench.pytest_plugin.benchmark import set_clock
+
+            set_clock(item)
+
+    @pytest.fixture
+    def _devbench_meant(self, request: pytest.FixtureRequest, devbench_device: str) -> None:
+        """Fails a test that would not be about the device that it is named after."""
+        from devbench.pytest_plugin.benchmark import refuse_another_device
+
+        refuse_another_device(request, devbench_device)
+
+    @pytest.fixture
+    def device_benchmark(
+        self,
+        request: pytest.FixtureRequest,
+        devbench_device: str,
+        _devbench_meant: None,
+        benchmark: Any,
+    ) -> DeviceBenchmark:
+        """pytest-benchmark's ``benchmark`` made right for a device: ``device_benchmark(step, *args)``.
+
+        Warmed up until it is steady before it is calibrated, waiting for the device at both ends of a
+        round; what ran where, and whether the figure is to be doubted, goes into ``extra_info``.
+        """
+        from devbench.pytest_plugin.benchmark import DeviceBenchmark
+
+        return DeviceBenchmark(request.node, devbench_device, benchmark)
+
+
+class _WithoutBenchmark:
+    @pytest.fixture
+    def device_benchmark(self, devbench_device: str) -> None:
+        """Needs pytest-benchmark, which is not there."""
+        pytest.fail(
+            "device_benchmark is a way of using pytest-benchmark, which is not installed or switched "
+            "off: pip install pytest-benchmark",
+            pytrace=False,
+        )

@@ -1,0 +1,212 @@
+"""A pytest process that keeps the step of a test, so that two states of a project can be timed in turn.
+
+``python -P -m devbench.pytest_plugin.worker ARGUMENTS OF PYTEST`` collects like the session that started
+it. It then runs the one test that a ``hold`` message names, in the ordinary way with its fixtures, as
+far as its call of ``device_benchmark``; there it answers ``burst`` messages until ``drop``, and the test
+goes on to its end. So what is timed is the step as the test made it, and the rest of the test, its
+assertions too, happens outside.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Final, TextIO, TypeAlias
+
+import pytest
+
+from devbench import pytest_plugin
+from devbench.declare import Benchmark, Step
+from devbench.measure.bench import Bench
+from devbench.measure.visit import closing, outcome
+from devbench.model import ParamValue
+from devbench.protocol import Message, claim_stdout
+from devbench.worker import Worker, _messages
+
+#: In place of a reason: this side has no such test.
+ABSENT: Final = "absent"
+
+Key: TypeAlias = tuple[str, tuple[tuple[str, ParamValue], ...]]
+
+
+def key_of(item: pytest.Function) -> Key:
+    """By what a test is the same on both sides, and in its case: its name without the params, and these
+    without the device. A value that is no plain number or text stands as pytest names it.
+
+    The file counts from where pytest was started: pytest's own root is guessed from its arguments.
+    """
+    params = {
+        name: value for name, value in item.callspec.params.items() if name != "devbench_device"
+    }
+    plain = {name: value for name, value in params.items() if isinstance(value, ParamValue)}
+    if len(plain) < len(params):
+        plain = {"id": item.callspec.id}
+    file = os.path.relpath(item.path, item.config.invocation_params.dir)
+    inside = item.nodeid.partition("[")[0].partition("::")[2]
+    return f"{Path(file).as_posix()}::{inside}", tuple(plain.items())
+
+
+@dataclass(slots=True)
+class _Visit:
+    """One test between ``hold`` and ``drop``. ended: what was found when the step was dropped, empty
+    where it could not be timed; to be answered when the test is over."""
+
+    message: Message
+    reports: list[pytest.TestReport]
+    kept: Step | None = None
+    ended: dict[str, Any] | None = None
+
+
+class PytestWorker(Worker):
+    """Both the worker and a plugin of the pytest that it runs."""
+
+    __name__ = "devbench-worker"
+
+    def __init__(self, out: TextIO, messages: queue.SimpleQueue[Message]) -> None:
+        super().__init__(out)
+        self._messages = messages
+        self._tests: dict[Key, pytest.Function] = {}
+        self._trouble = _facts("failed", "error", "pytest ended before it had collected the tests")
+        self._visit: _Visit | None = None
+
+    def run(self, arguments: Sequence[str]) -> None:
+        """Returns never: the end of the messages ends the process."""
+        self._start(self._messages.get())
+        if self._target is not None:
+            pytest.main(list(arguments), plugins=[pytest_plugin, self])
+        self._answer()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_configure(self, config: pytest.Config) -> None:
+        assert self._target is not None
+        config.option.devbench_framework = self._target.framework
+        config.option.devbench_device = [str(self._target)]
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            told = f"{report.nodeid} cannot be collected: {_last_line(report.longreprtext)}"
+            self._trouble = _facts("failed", "error", told)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        if not session.testsfailed:
+            self._trouble = _facts("skipped", ABSENT, "there is no such test on this side")
+        self._tests = {
+            key_of(item): item
+            for item in session.items
+            if isinstance(item, pytest.Function) and "device_benchmark" in item.fixturenames
+        }
+        self._answer()
+        return True
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if self._visit is not None:
+            self._visit.reports.append(report)
+
+    def _answer(self) -> None:
+        while True:
+            message = self._messages.get()
+            if message["type"] == "hold":
+                self._run_test(message)
+            elif message["type"] == "drop":  # what was not held
+                self._send("dropped", facts={})
+
+    def _run_test(self, message: Message) -> None:
+        test = self._tests.get((message["benchmark"], tuple(message["params"].items())))
+        if test is None:
+            self._send("held", facts=self._trouble, files=[])
+            return
+        self._visit = visit = _Visit(message, [])
+        test.config.hook.pytest_runtest_protocol(item=test, nextitem=None)
+        self._visit = None
+        facts = _outcome(visit.reports)
+        if visit.ended is None:
+            never = _facts("failed", "declaration", "the test never calls device_benchmark")
+            self._send("held", facts=facts or never, files=[])
+        else:
+            self._send("dropped", facts=visit.ended and visit.ended | facts)
+
+    def keep(self, step: Step) -> None:
+        """Called by the test: its step is timed here for as long as the other side wants."""
+        visit = self._visit
+        assert visit is not None
+        if visit.kept is not None:
+            return  # a second call, which pytest-benchmark will refuse
+        visit.kept = step
+        self._hold(visit.message | {"check": None})
+        held = self._held
+        bursts = 0
+        while (message := self._messages.get())["type"] != "drop":
+            self._burst(message)
+            bursts += 1
+        visit.ended = {} if held is None else {"status": "ok"}
+        if held is not None and bursts:
+            visit.ended = outcome(held.bench, lambda: closing(held.bench, held.warm))
+        self._release()
+        if held is None:
+            pytest.fail("its step cannot be timed", pytrace=False)
+
+    def _bench(self, message: Message) -> Bench:
+        """The step of the test as a benchmark of its own."""
+        assert self._framework is not None
+        assert self._target is not None
+        assert self._visit is not None
+        step = self._visit.kept
+        return Bench(
+            Benchmark(
+                name=message["benchmark"],
+                axes={},
+                quick={},
+                size=None,
+                definition=SimpleNamespace(**{self._framework.name: lambda: step}),
+                doc="",
+                where=message["benchmark"],
+            ),
+            message["params"],
+            self._framework,
+            self._target.devices,
+            self._threads,
+            message["seed"],
+            Path(message["scratch"]),
+        )
+
+
+def _facts(status: str, reason: str, detail: str) -> dict[str, Any]:
+    return {"status": status, "reason": reason, "detail": detail, "samples": ()}
+
+
+def _outcome(reports: Sequence[pytest.TestReport]) -> dict[str, Any]:
+    """Fields of a `Measurement` from the reports of a test; none where it passed."""
+    for report in reports:
+        if report.failed:
+            crash = getattr(report.longrepr, "reprcrash", None)
+            told = (
+                crash.message.strip().splitlines()[0] if crash else _last_line(report.longreprtext)
+            )
+            return _facts("failed", "error", f"{report.when}: {told}")
+        if report.skipped:
+            reason = (
+                report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
+            )
+            return _facts("skipped", "unsupported", reason.removeprefix("Skipped: "))
+    return {}
+
+
+def _last_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[-1].strip() if lines else "no reason given"
+
+
+def main() -> None:
+    # pytest's capturing closes standard input, where the messages come from.
+    sys.stdin = os.fdopen(os.dup(0), encoding="utf-8")
+    PytestWorker(claim_stdout(), _messages()).run(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    main()
