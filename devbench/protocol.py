@@ -15,8 +15,9 @@ selftest       framework, threads, seconds (of a repetition)                 rea
 (end of file)                                                                exits
 =============  ============================================================  ==================
 
-``hold`` builds and warms up a case and keeps it, and says what was loaded from below ``roots``; each ``burst`` then takes some samples of it, until
-``drop``. So two workers can be timed in turn.
+``hold`` builds and warms up a case and keeps it, and says what was loaded from below ``roots``; each
+``burst`` then takes some samples of it, until ``drop``. So two workers can be timed in turn. With
+``repeat`` so many steps count as one, by which a step of known extra work is made.
 
 ``doing`` tells the phase (build, warm-up, timing, check) for the progress display.
 """

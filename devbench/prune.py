@@ -10,7 +10,6 @@ from devbench.model import Case, Measurement, ParamValue, format_value
 from devbench.plan import series
 from devbench.settings import Settings
 
-
 #: A shorter step is mostly the overhead of its calls, which does not grow with the work.
 TELLING_S: Final = 0.001
 

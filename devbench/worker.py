@@ -215,6 +215,7 @@ class Worker:
             self._threads,
             message["seed"],
             Path(message["scratch"]),
+            message.get("repeat", 1),
         )
 
     def _visiting(

@@ -8,7 +8,22 @@ import sys
 import typer
 
 import devbench
-from devbench.cli import detect, list_, report, run, runs, selftest, show, transfer
+from devbench.cli import (
+    ab,
+    calibrate,
+    compare,
+    detect,
+    doctor,
+    history,
+    list_,
+    report,
+    run,
+    runs,
+    selftest,
+    show,
+    stress,
+    transfer,
+)
 from devbench.errors import DevbenchError
 
 app = typer.Typer(
@@ -20,12 +35,18 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("detect")(detect.detect)
+app.add_typer(doctor.app, name="doctor")
 app.command("list")(list_.list_)
 app.command("run")(run.run)
 app.command("runs")(runs.runs)
 app.command("show")(show.show)
 app.command("report")(report.report)
+app.command("compare")(compare.compare)
+app.command("ab")(ab.ab)
+app.command("calibrate")(calibrate.calibrate)
+app.command("history")(history.history)
 app.command("selftest")(selftest.selftest)
+app.command("stress")(stress.stress)
 app.command("export")(transfer.export)
 app.command("import")(transfer.import_)
 

@@ -24,9 +24,10 @@ def draw(benchmark: Benchmark, params: Mapping[str, ParamValue], seed: int) -> d
     """The inputs of a case as nested host arrays, floats rounded to its dtype.
 
     The seed covers the benchmark and the axes that `inputs` asks for, without the dtype: cases that
-    differ in anything else (their phase, dtype or caches) start from the same numbers. Raises DeclarationError for
-    inputs that are no dict of arrays, not finite, or all zeros: multiplying zeros draws less power
-    and runs faster on a GPU.
+    differ in anything else (their phase, dtype or caches) start from the same numbers.
+
+    Raises DeclarationError for inputs that are no dict of arrays, not finite, or all zeros:
+    multiplying zeros draws less power and runs faster on a GPU.
     """
     if not hasattr(benchmark.definition, "inputs"):
         return {}

@@ -86,7 +86,9 @@ def test_a_head_that_leaves_changes_out_is_refused_by_their_names(repository: Pa
 
 def test_a_ref_that_does_not_exist_is_answered_with_those_that_do(repository: Path) -> None:
     with (
-        pytest.raises(UsageError, match=r"'v3' is neither .* branches and tags there: main, v1, v2"),
+        pytest.raises(
+            UsageError, match=r"'v3' is neither .* branches and tags there: main, v1, v2"
+        ),
         variants("v3", None),
     ):
         pass

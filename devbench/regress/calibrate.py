@@ -1,0 +1,279 @@
+"""``devbench calibrate``: what this machine can and cannot tell, found by the same code against itself.
+
+Pairs of fresh processes of the same code, taken as `ab` takes them, tell how far pairs and rounds
+spread and how often the rule cries wolf. Where a step is short enough, the same processes then take
+`REPEAT` steps against one more: real extra work, of which it is known how much it is.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+
+from devbench.detection import usable_threads
+from devbench.model import Case, Json, Measurement, RunInfo
+from devbench.regress import ab
+from devbench.regress.interleave import LONGEST_REPEATED_S, Interleaver, PairDone
+from devbench.regress.margins import KIND, CaseCalibration, of_run
+from devbench.regress.variant import Variant, stage
+from devbench.runner import utc_now
+from devbench.session import Request, Session, prepare
+from devbench.stats.intervals import log_t_interval
+from devbench.stats.power import (
+    caught_by_rounds,
+    caught_in_turn,
+    clopper_pearson,
+    decide,
+    in_a_row,
+    resampled,
+)
+from devbench.stats.sequential import LOOKS
+from devbench.stats.verdicts import ALPHA, FAMILY, MARGIN
+from devbench.store import Store
+
+#: Pairs without being told; the spread is then known to about ±35 %.
+PAIRS: Final = 16
+#: So many steps against one more: 5 % of extra work.
+REPEAT: Final = 20
+#: Rounds a side of two stored runs that a figure is given for: the default of `devbench run`.
+ROUNDS: Final = 5
+_TOO_LONG: Final = f"{REPEAT} steps take longer than {LONGEST_REPEATED_S:g} s"
+_RESAMPLED: Final = 2000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alarms:
+    """How often the same code was called slower beyond the margin.
+
+    seen, comparisons: along the pairs as they were taken, none used twice. at_most: the upper bound
+    that they leave. resampled: the share among comparisons made of pairs drawn from all of them.
+    """
+
+    seen: int
+    comparisons: int
+    at_most: float
+    resampled: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slowdown:
+    """What became of the known one. extra: the work, as a share. reads, low, high: what the pairs say it
+    costs, with a 95 % interval. caught: the share called slower beyond the margin, resampled."""
+
+    extra: float
+    pairs: int
+    reads: float
+    low: float
+    high: float
+    caught: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """What a calibration says of a case; shares of a step's time.
+
+    catches_in_turn, catches_by_rounds: the smallest slowdown that is called slower beyond the margin
+    with 99 % chance, by up to 64 pairs and by two runs of `ROUNDS` rounds; None where nothing is.
+    Computed from the spread, not tried. margin: what ``--margin calibrated`` takes for pairs.
+    """
+
+    case_id: str
+    pairs: int
+    pair_spread: float | None = None
+    round_spread: float | None = None
+    alarms: Alarms | None = None
+    slowdown: Slowdown | None = None
+    catches_in_turn: float | None = None
+    catches_by_rounds: float | None = None
+    margin: float | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """The answer of `calibrate`. alpha: the error that the rule may have for each of its cases."""
+
+    info: RunInfo
+    alpha: float
+    cases: tuple[Figures, ...]
+
+    def to_json(self) -> dict[str, Json]:
+        return {
+            "schema": "devbench.calibration/1",
+            "run": self.info.id,
+            "label": self.info.label,
+            "started_at": self.info.started_at,
+            "margin": MARGIN,
+            "alpha": self.alpha,
+            "looks": list(LOOKS),
+            "rounds": ROUNDS,
+            "results": [asdict(one) for one in self.cases],
+        }
+
+
+@dataclass(slots=True)
+class _FirstProcess:
+    """Keeps the measurements of one of the two: a run has one a round. Both run the same code."""
+
+    store: Store
+    run_id: str
+    rounds: dict[str, list[float]] = field(default_factory=dict)
+
+    def add_measurement(self, run_id: str, measurement: Measurement) -> None:
+        if run_id != self.run_id:
+            return
+        self.store.add_measurement(run_id, measurement)
+        if measurement.samples:
+            logs = self.rounds.setdefault(measurement.case_id, [])
+            logs.append(math.log(statistics.median(measurement.samples)))
+
+
+def calibrate(
+    request: Request, store: Store, tell: Callable[[PairDone], None] = lambda event: None
+) -> Calibration:
+    """Take `request.settings.rounds` pairs of every case, and say what they show.
+
+    It is stored as a run of the first process of each pair; its environment holds the log ratios.
+    Raises UsageError and NothingMeasured as `devbench.session.prepare`. Whatever ends it early leaves
+    what was measured in the store.
+    """
+    session = prepare(request)
+    here = Variant("this Python", Path(sys.executable))
+    settings = {**session.info.settings, "kind": KIND, "share_s": ab.SHARE_S, "repeat": REPEAT}
+    info = replace(session.info, settings=settings)
+    with tempfile.TemporaryDirectory(prefix="devbench-calibrate-") as folder:
+        staged, scratch = Path(folder) / "engine", Path(folder) / "scratch"
+        staged.mkdir()
+        scratch.mkdir()
+        stage(staged, session.catalog.sources.values(), (here, here))
+        store.create_run(info, session.cases)
+        sink = _FirstProcess(store, info.id)
+        work = Interleaver(
+            base=here,
+            head=here,
+            stage=staged,
+            catalog=session.catalog,
+            threads=usable_threads(),
+            seed=session.settings.seed,
+            share_s=ab.SHARE_S,
+            timeout_s=session.settings.case_timeout_s,
+            runs={"base": info.id, "head": ""},
+            sink=sink,
+            tell=tell,
+            scratch=scratch,
+            log=session.log,
+            null_every=0,
+            repeat=REPEAT,
+        )
+        state: Literal["complete", "interrupted"] = "interrupted"
+        try:
+            _take_pairs(work, session)
+            state = "complete"
+        finally:
+            facts = ab._with_targets(info.environment, work.ready["base"], work.threads)
+            info = replace(
+                info, environment=facts | {"calibration": _found(work, session.cases, sink)}
+            )
+            store.update_environment(info.id, info.environment)
+            store.finish_run(info.id, state, utc_now())
+    return calibration_of(info)
+
+
+def _take_pairs(work: Interleaver, session: Session) -> None:
+    budget = session.settings.time_budget_s
+    deadline = None if budget is None else time.monotonic() + budget
+
+    def in_time() -> bool:
+        return deadline is None or time.monotonic() < deadline
+
+    cases = list(session.cases)
+    for pair in range(session.settings.rounds):
+        if not cases or not in_time():
+            return
+        work.pair(pair, cases, in_time)
+        cases = [c for c in cases if c.id not in work.found or work.found[c.id].trouble is None]
+
+
+def _found(work: Interleaver, cases: Sequence[Case], sink: _FirstProcess) -> dict[str, Json]:
+    return {
+        case.id: CaseCalibration(
+            case_id=case.id,
+            pairs=tuple(one.pairs),
+            slowed=tuple(one.slowed),
+            rounds=tuple(sink.rounds.get(case.id, ())),
+            trouble=one.trouble,
+            untried=one.untried,
+        ).to_json()
+        for case in cases
+        if (one := work.found.get(case.id)) is not None
+    }
+
+
+def calibration_of(info: RunInfo) -> Calibration:
+    """What a run that is a calibration says. Raises StoreError for one that cannot be read."""
+    cases = of_run(info)
+    timed = sum(one.suffices for one in cases.values())
+    # What Holm leaves to each case of a comparison of them all, at his first step.
+    alpha = min(ALPHA, FAMILY / max(timed, 1))
+    return Calibration(
+        info=info, alpha=alpha, cases=tuple(figures(one, alpha) for one in cases.values())
+    )
+
+
+def figures(case: CaseCalibration, alpha: float) -> Figures:
+    """What the pairs of a case show, at the error `alpha`."""
+    found = Figures(case_id=case.case_id, pairs=len(case.pairs), reason=case.trouble)
+    if not case.suffices:
+        few = f"{len(case.pairs)} pairs tell nothing of the spread"
+        return replace(found, reason=case.trouble or few)
+    rng = np.random.default_rng(0)
+    by_rounds = caught_by_rounds(case.round_spread, ROUNDS, ROUNDS, alpha)
+    return replace(
+        found,
+        pair_spread=case.pair_spread,
+        round_spread=case.round_spread,
+        alarms=_alarms(case, alpha, rng),
+        slowdown=_slowdown(case, alpha, rng),
+        catches_in_turn=_beyond_margin(caught_in_turn(case.pair_spread, alpha)),
+        catches_by_rounds=_beyond_margin(by_rounds),
+        margin=case.margin_in_turn(),
+        reason=None if case.slowed else f"no slowdown was tried: {case.untried or _TOO_LONG}",
+    )
+
+
+def _beyond_margin(distance: float) -> float:
+    return math.expm1(min(math.log1p(MARGIN) + distance, 700.0))  # what a float can hold
+
+
+def _alarms(case: CaseCalibration, alpha: float, rng: np.random.Generator) -> Alarms:
+    taken = in_a_row(case.pairs, alpha=alpha)
+    seen = int((taken.verdict == "regressed").sum())
+    return Alarms(
+        seen=seen,
+        comparisons=len(taken.verdict),
+        at_most=clopper_pearson(seen, len(taken.verdict))[1],
+        resampled=decide(resampled(case.pairs, _RESAMPLED, rng), alpha=alpha).share("regressed"),
+    )
+
+
+def _slowdown(case: CaseCalibration, alpha: float, rng: np.random.Generator) -> Slowdown | None:
+    ends = log_t_interval(np.exp(case.slowed).tolist())
+    if ends is None:
+        return None
+    return Slowdown(
+        extra=1 / REPEAT,
+        pairs=len(case.slowed),
+        reads=math.expm1(statistics.fmean(case.slowed)),
+        low=ends[0] - 1,
+        high=ends[1] - 1,
+        caught=decide(resampled(case.slowed, _RESAMPLED, rng), alpha=alpha).share("regressed"),
+    )

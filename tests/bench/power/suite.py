@@ -1,0 +1,17 @@
+"""The steps as a benchmark of devbench."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from devbench import Context, benchmark
+from tests.bench.power.steps import KINDS, UNITS, make_step
+
+
+@benchmark(name="power", axes={"kind": KINDS, "units": [UNITS]})
+class Power:
+    """So many units of one kind of work."""
+
+    def torch(self, ctx: Context, kind: str, units: int) -> Callable[[], Any]:
+        return make_step(kind, units)
