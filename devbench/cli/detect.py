@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from itertools import chain
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,7 @@ from devbench.cli.common import JsonOption, console, print_json
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from devbench.detection import FrameworkAnswer, Gpu, Host, Machine, PhysicalDevice
+    from devbench.detection import FrameworkAnswer, Machine, PhysicalDevice
     from devbench.registry import Broken
 
 
@@ -22,17 +23,29 @@ def detect(
         bool,
         typer.Option("--no-frameworks", help="Do not ask the frameworks, which is the slow half."),
     ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Show what host and GPUs do, every second until Ctrl-C."),
+    ] = False,
 ) -> None:
     """Show the CPU, the GPUs, and what each framework sees of them."""
+    if watch:
+        from devbench.cli.watch import watch as watch_
+
+        watch_(json)
+        return
+    from devbench.cli.hardware import gpu_rows, host_rows
     from devbench.detection import (
         Hardware,
         join,
         machine_to_json,
         read_gpus,
+        read_health,
         read_host,
         start_asking,
         usable_threads,
     )
+    from devbench.detection.nvml import Pynvml
     from devbench.registry import broken_frameworks, frameworks
 
     out = None if json else console()
@@ -41,10 +54,11 @@ def detect(
     # The children are started before anything is drawn: they are what takes time.
     with start_asking(adapters, usable_threads(host)) as asking:
         if out is not None:
-            _section(out, "Host", _host_rows(host))
+            _section(out, "Host", host_rows(host))
         gpus, nvml_error = read_gpus()
+        health = [read_health(Pynvml(), gpu.index) for gpu in gpus]
         if out is not None:
-            _section(out, "GPUs", _gpu_rows(gpus, nvml_error))
+            _section(out, "GPUs", gpu_rows(gpus, health, nvml_error))
         broken = [] if no_frameworks else [_broken(row) for row in broken_frameworks()]
         names = [*adapters, *(answer.name for answer in broken)]
         if out is not None and names:
@@ -57,7 +71,10 @@ def detect(
     answers.sort(key=lambda answer: names.index(answer.name))  # whichever answered first
     machine = join(Hardware(host, gpus, nvml_error), answers)
     if out is None:
-        print_json(machine_to_json(machine))
+        data = machine_to_json(machine)
+        for gpu, found in zip(data["gpus"], health, strict=True):
+            gpu["health"] = asdict(found)
+        print_json(data)
     elif names:
         out.print()
         out.print(_device_table(machine))
@@ -94,134 +111,14 @@ def _print_rows(out: Console, rows: list[tuple[str, str]], width: int) -> None:
             name = ""
 
 
-def _host_rows(host: Host) -> list[tuple[str, str]]:
-    smt = "SMT ??" if host.smt is None else "SMT" if host.smt else "no SMT"
-    flags = "??" if host.cpu_flags is None else " ".join(host.cpu_flags) or "none that matter"
-    clock = "" if host.cpu_max_clock_hz is None else f"up to {host.cpu_max_clock_hz / 1e9:.2f} GHz"
-    governor = host.governor and f"governor {host.governor}"
-    turbo = "" if host.turbo is None else f"turbo {_on_off(host.turbo)}"
-    cpus = f"{_number(host.usable_cpus)} of {_number(host.logical_cpus)}"
-    memory = f"{_gib(host.usable_memory_bytes)} of {_gib(host.memory_bytes)}"
-    nodes = [
-        f"node {node.index}: CPUs {node.cpus or 'none'}, {_gib(node.memory_bytes)}"
-        for node in host.numa_nodes or ()
-    ]
-    return [
-        ("CPU", _dots(host.cpu_model or "??", clock, governor, turbo)),
-        (
-            "",
-            _dots(
-                _count(host.sockets, "socket"),
-                _count(host.physical_cores, "core"),
-                _count(host.logical_cpus, "logical CPU"),
-                smt,
-            ),
-        ),
-        ("flags", flags),
-        ("usable CPUs", _dots(cpus, host.cpu_limit)),
-        (
-            "usable memory",
-            _dots(memory, host.memory_limit, f"{_gib(host.available_memory_bytes)} available now"),
-        ),
-        *((("NUMA", "")[position > 0], node) for position, node in enumerate(nodes or ["??"])),
-        ("system", _dots(host.os or "??", f"kernel {host.kernel or '??'}", host.architecture)),
-        (
-            "",
-            _dots(
-                f"Python {host.python or '??'}",
-                host.container and f"container: {host.container}",
-                host.virtual_machine and f"virtual machine: {host.virtual_machine}",
-            ),
-        ),
-    ]
-
-
-def _gpu_rows(gpus: tuple[Gpu, ...], nvml_error: str | None) -> list[tuple[str, str]]:
-    if not gpus:
-        return [("NVIDIA", nvml_error or "the driver lists no GPU")]
-    return [row for gpu in gpus for row in _rows_of_gpu(gpu)]
-
-
-def _rows_of_gpu(gpu: Gpu) -> list[tuple[str, str]]:
-    events = "??" if gpu.clock_events is None else ", ".join(gpu.clock_events) or "nothing"
-    return [
-        (
-            f"GPU {gpu.index}",
-            _dots(
-                gpu.name or "??",
-                f"compute capability {gpu.compute_capability or '??'}",
-                f"{_number(gpu.cores)} cores",
-            ),
-        ),
-        (
-            "address",
-            _dots(
-                gpu.uuid or "uuid ??",
-                f"PCI {gpu.pci_bus_id or '??'}",
-                None if gpu.numa_node is None else f"NUMA node {gpu.numa_node}",
-            ),
-        ),
-        (
-            "memory",
-            _dots(
-                f"{_gib(gpu.free_memory_bytes)} free of {_gib(gpu.memory_bytes)}",
-                f"{_number(gpu.memory_bus_bits)}-bit bus",
-            ),
-        ),
-        (
-            "clocks",
-            _dots(
-                f"SM {_mhz(gpu.sm_clock_hz)} of {_mhz(gpu.sm_clock_max_hz)} MHz",
-                f"memory {_mhz(gpu.memory_clock_hz)} of {_mhz(gpu.memory_clock_max_hz)} MHz",
-                f"held by: {events}",
-            ),
-        ),
-        (
-            "power",
-            _dots(
-                f"{_number(gpu.power_w)} of {_number(gpu.power_limit_w)} W",
-                f"default limit {_number(gpu.power_default_limit_w)} W",
-                f"{_number(gpu.temperature_c)} °C",
-            ),
-        ),
-        (
-            "PCIe",
-            f"generation {_number(gpu.pcie_generation)} ×{_number(gpu.pcie_width)}, at most "
-            f"{_number(gpu.pcie_generation_max)} ×{_number(gpu.pcie_width_max)}",
-        ),
-        (
-            "load",
-            _dots(
-                f"busy {_percent(gpu.utilization)}",
-                f"memory busy {_percent(gpu.memory_utilization)}",
-                _count(gpu.processes, "process", "processes"),
-            ),
-        ),
-        (
-            "modes",
-            _dots(
-                f"ECC {_on_off(gpu.ecc)}",
-                f"MIG {_on_off(gpu.mig)}",
-                f"persistence {_on_off(gpu.persistence)}",
-                f"compute mode {gpu.compute_mode or '??'}",
-            ),
-        ),
-        ("driver", _dots(gpu.driver or "??", f"CUDA {gpu.cuda_driver or '??'}")),
-        *(("MIG slice", _dots(mig.name or "??", mig.uuid or "??")) for mig in gpu.mig_devices),
-    ]
-
-
-def _dots(*parts: str | None) -> str:
-    """What is there of the parts, with a dot between."""
-    return " · ".join(part for part in parts if part)
-
-
 def _answer_text(answer: FrameworkAnswer) -> str:
+    from devbench.cli.hardware import dots
+
     view = answer.view
     if view is None:
         return answer.reason or answer.status
     took = "" if view.import_s is None else f"imported in {view.import_s:.1f} s"
-    return _dots(view.version, ", ".join(device.address for device in view.devices), took)
+    return dots(view.version, ", ".join(device.address for device in view.devices), took)
 
 
 def _device_table(machine: Machine) -> RenderableType:
@@ -253,28 +150,3 @@ def _cell(answer: FrameworkAnswer, physical: PhysicalDevice) -> str:
     if answer.status == "missing":
         return "not installed"
     return "failed" if answer.view is None else why_unseen(answer)
-
-
-def _gib(value: int | None) -> str:
-    return "??" if value is None else f"{value / 2**30:.1f} GiB"
-
-
-def _mhz(value: float | None) -> str:
-    return "??" if value is None else f"{value / 1e6:.0f}"
-
-
-def _percent(value: float | None) -> str:
-    return "?? %" if value is None else f"{value:.0%}".replace("%", " %")
-
-
-def _number(value: float | None) -> str:
-    """At most one decimal, and none where there is nothing behind it."""
-    return "??" if value is None else f"{value:.1f}".removesuffix(".0")
-
-
-def _count(value: int | None, one: str, several: str | None = None) -> str:
-    return f"{_number(value)} {one if value == 1 else several or one + 's'}"
-
-
-def _on_off(value: bool | None) -> str:
-    return "??" if value is None else "on" if value else "off"

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from devbench.cli.common import StoreOption
-from devbench.cli.stored import RunArgument, load, render
+from devbench.cli.stored import RedactOption, RunArgument, load, render
 
 
 def report(
@@ -16,6 +16,7 @@ def report(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="Where the page goes.")
     ] = Path("devbench-report.html"),
+    redact: RedactOption = False,
     store: StoreOption = None,
 ) -> None:
     """Write the HTML report of a run.
@@ -25,5 +26,5 @@ def report(
     from devbench.store.files import reserve
 
     with reserve(output) as write:
-        write(render(load(run, store), "html"))
+        write(render(load(run, store, redact), "html"))
     print(output)

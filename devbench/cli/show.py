@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from devbench.cli.common import JsonOption, StoreOption
-from devbench.cli.stored import RunArgument, load, render
+from devbench.cli.stored import RedactOption, RunArgument, load, render
 from devbench.errors import UsageError
 
 
@@ -19,9 +19,11 @@ def show(
         typer.Option("--format", metavar="NAME", help="text (default), csv, json or markdown."),
     ] = None,
     as_json: JsonOption = False,
+    redact: RedactOption = False,
     store: StoreOption = None,
 ) -> None:
     """Show the result table of a run."""
     if as_json and format_ not in (None, "json"):
         raise UsageError(f"--json and --format {format_} ask for two different things; give one")
-    sys.stdout.write(render(load(run, store), "json" if as_json else format_ or "text"))
+    loaded = load(run, store, redact)
+    sys.stdout.write(render(loaded, "json" if as_json else format_ or "text"))

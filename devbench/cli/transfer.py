@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from devbench.cli.common import StoreOption, store_location
-from devbench.cli.stored import RunArgument, load
+from devbench.cli.stored import RedactOption, RunArgument, load
 from devbench.errors import UsageError, unknown
 
 _FORMATS = ("json",)
@@ -24,6 +24,7 @@ def export(
     format_: Annotated[
         str, typer.Option("--format", metavar="NAME", help="json: all that the store holds of it.")
     ] = "json",
+    redact: RedactOption = False,
     store: StoreOption = None,
 ) -> None:
     """Write a run to a file.
@@ -36,10 +37,10 @@ def export(
     if format_ not in _FORMATS:
         raise UsageError(unknown("export format", format_, _FORMATS))
     if output is None:
-        sys.stdout.write(dump_run(load(run, store)))
+        sys.stdout.write(dump_run(load(run, store, redact)))
         return
     with reserve(output) as write:
-        write(dump_run(load(run, store)))
+        write(dump_run(load(run, store, redact)))
 
 
 def import_(

@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
-import platformdirs
 import pytest
 
 from devbench.declare import Benchmark
-from devbench.detection import usable_threads
 from devbench.errors import UsageError
 from devbench.model import Case, Measurement, Target
 from devbench.process import WorkerProcess
 from devbench.pytest_plugin.worker import ABSENT
 from devbench.registry import Catalog, Source
 from devbench.regress import ab
-from devbench.regress.compare import Comparison, compare_pairs
+from devbench.regress.compare import Comparison
 from devbench.regress.devices import machines_of
 from devbench.regress.interleave import Interleaver
 from devbench.regress.pairs import Reading
-from devbench.regress.sides import side_of
-from devbench.regress.variant import Variant, stage, variants
-from devbench.runner import utc_now
-from devbench.session import new_id
+from devbench.regress.variant import Variant, variants
 from devbench.store import Store
 
 #: A folder that two processes cannot share, as an option of pytest.
@@ -83,60 +78,23 @@ def in_turn(
         if count > 1:
             raise UsageError(f"{count} tests are called {case_id}; give their params other ids")
     request = ab.Request(base=base, allow_inconclusive=allow_inconclusive)
-    catalog = _catalog(cases)
     with (
         variants(base, None) as sides,
         Store.open() as store,
-        tempfile.TemporaryDirectory(prefix="devbench-gate-") as folder,
+        ab.workplace(*sides, ()) as place,
     ):
-        staged, scratch = Path(folder) / "engine", Path(folder) / "scratch"
-        staged.mkdir()
-        scratch.mkdir()
-        stage(staged, (), sides)
-        log = platformdirs.user_log_path("devbench", ensure_exists=True) / f"{new_id()}.log"
-        machines = machines_of(*sides, (cases[0].target.framework,), staged, log)
-        seen = {device.id for device in ab._common(*machines)}
+        framework = cases[0].target.framework
+        machines = machines_of(*sides, (framework,), place.staged, place.log)
+        seen = {device.id for device in ab.common_devices(*machines)}
         for target in dict.fromkeys(case.target for case in cases):
             if str(target) not in seen:
                 raise UsageError(f"{sides[0].name} and {sides[1].name} do not both see {target}")
-        runs = ab._create_runs(request, store, sides, machines, catalog, cases)
-        tell(ab.Started(*sides, tuple(cases), log))
-        work = _TestInterleaver(
-            base=sides[0],
-            head=sides[1],
-            stage=staged,
-            catalog=catalog,
-            threads=usable_threads(),
-            seed=0,
-            share_s=ab.SHARE_S,
-            timeout_s=300.0,
-            runs={role: info.id for role, info in runs.items()},
-            sink=store,
-            tell=tell,
-            scratch=scratch,
-            log=log,
+        make = partial(
+            _TestInterleaver,
             arguments=[str(word) for word in config.invocation_params.args],
             folder=config.invocation_params.dir,
         )
-        state: Literal["complete", "interrupted"] = "interrupted"
-        try:
-            judged = ab._until_decided(work, cases, request, None, tell)
-            state = "complete"
-        finally:
-            for role, info in runs.items():
-                facts = ab._with_targets(info.environment, work.ready[role], work.threads)
-                store.update_environment(info.id, facts | {"ab": ab._pairs_to_json(work.found)})
-                store.finish_run(info.id, state, utc_now())
-        measured = [side_of(store.load(runs[role].id)) for role in ("base", "head")]
-        comparison = compare_pairs(
-            replace(measured[0], name=sides[0].name),
-            replace(measured[1], name=sides[1].name),
-            judged,
-            margin=request.margin,
-            allow_inconclusive=allow_inconclusive,
-        )
-        same = ab._same_frameworks(work)
-        return ab.with_stillness(comparison, work.found, request.margin, same)
+        return ab.decide(request, store, place, machines, _catalog(cases), cases, tell, make=make)
 
 
 def _catalog(cases: Sequence[Case]) -> Catalog:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
@@ -18,7 +19,7 @@ from devbench.detection import Machine, machine_to_json, usable_threads
 from devbench.errors import NothingMeasured, UsageError
 from devbench.model import Case, Device, Json, RunInfo
 from devbench.plan import choose, expand, find_targets, make_cases, parse_overrides
-from devbench.registry import Catalog
+from devbench.registry import Catalog, Source
 from devbench.regress.compare import Comparison, check_margin, compare_pairs
 from devbench.regress.devices import machines_of
 from devbench.regress.interleave import Found, Interleaver, PairDone
@@ -106,58 +107,96 @@ def interleave(
             benchmark.work(params)
     with (
         variants(request.base, request.head) as (base, head),
-        tempfile.TemporaryDirectory(prefix="devbench-ab-") as folder,
+        workplace(base, head, catalog.sources.values()) as place,
     ):
-        staged, scratch = Path(folder) / "engine", Path(folder) / "scratch"
-        staged.mkdir()
-        scratch.mkdir()
-        stage(staged, catalog.sources.values(), (base, head))
-        log = platformdirs.user_log_path("devbench", ensure_exists=True) / f"{new_id()}.log"
-        machines = machines_of(base, head, request.frameworks, staged, log)
+        machines = machines_of(base, head, request.frameworks, place.staged, place.log)
         targets = find_targets(
-            _common(*machines), request.devices, request.frameworks, request.threads
+            common_devices(*machines), request.devices, request.frameworks, request.threads
         )
         cases = make_cases(chosen, targets, overrides, quick=True)
         if request.calibrated:
             margins = margins_in_turn(store, _here(machines[1], cases), cases)
             request = replace(request, margins=margins, margin=max(margins.values()))
-        runs = _create_runs(request, store, (base, head), machines, catalog, cases)
-        tell(Started(base, head, cases, log, request.margins))
-        work = Interleaver(
-            base=base,
-            head=head,
-            stage=staged,
-            catalog=catalog,
-            threads=usable_threads(),
-            seed=0,
-            share_s=SHARE_S,
-            timeout_s=300.0,
-            runs={role: info.id for role, info in runs.items()},
-            sink=store,
-            tell=tell,
-            scratch=scratch,
-            log=log,
-        )
-        state: Literal["complete", "interrupted"] = "interrupted"
-        try:
-            judged = _until_decided(work, cases, request, deadline, tell)
-            state = "complete"
-        finally:
-            for role, info in runs.items():
-                facts = _with_targets(info.environment, work.ready[role], work.threads)
-                store.update_environment(info.id, facts | {"ab": _pairs_to_json(work.found)})
-                store.finish_run(info.id, state, utc_now())
-        sides = [side_of(store.load(runs[role].id)) for role in ("base", "head")]
-        comparison = compare_pairs(
-            replace(sides[0], name=base.name),
-            replace(sides[1], name=head.name),
-            judged,
-            margin=request.margin,
-            allow_inconclusive=request.allow_inconclusive,
-        )
-        return with_stillness(
-            comparison, work.found, request.margin, _same_frameworks(work), request.margins
-        )
+        return decide(request, store, place, machines, catalog, cases, tell, deadline)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a comparison happens: its variants, the engine that is staged for both, and a folder."""
+
+    base: Variant
+    head: Variant
+    staged: Path
+    scratch: Path
+    log: Path
+
+
+@contextmanager
+def workplace(base: Variant, head: Variant, sources: Iterable[Source]) -> Iterator[Place]:
+    """The engine staged, a folder that is gone afterwards, and a log that stays."""
+    with tempfile.TemporaryDirectory(prefix="devbench-ab-") as folder:
+        staged, scratch = Path(folder) / "engine", Path(folder) / "scratch"
+        staged.mkdir()
+        scratch.mkdir()
+        stage(staged, sources, (base, head))
+        log = platformdirs.user_log_path("devbench", ensure_exists=True) / f"{new_id()}.log"
+        yield Place(base, head, staged, scratch, log)
+
+
+def decide(
+    request: Request,
+    store: Store,
+    place: Place,
+    machines: tuple[Machine, Machine],
+    catalog: Catalog,
+    cases: Sequence[Case],
+    tell: Callable[[Event], None],
+    deadline: float | None = None,
+    make: Callable[..., Interleaver] = Interleaver,
+) -> Comparison:
+    """Time the cases in turn until each is decided, and say what is to be said.
+
+    make: the `Interleaver`, or what stands in for it where the cases are no benchmarks. deadline: of
+    the monotonic clock.
+    """
+    base, head = place.base, place.head
+    runs = _create_runs(request, store, (base, head), machines, catalog, cases)
+    tell(Started(base, head, tuple(cases), place.log, request.margins))
+    work = make(
+        base=base,
+        head=head,
+        stage=place.staged,
+        catalog=catalog,
+        threads=usable_threads(),
+        seed=0,
+        share_s=SHARE_S,
+        timeout_s=300.0,
+        runs={role: info.id for role, info in runs.items()},
+        sink=store,
+        tell=tell,
+        scratch=place.scratch,
+        log=place.log,
+    )
+    state: Literal["complete", "interrupted"] = "interrupted"
+    try:
+        judged = _until_decided(work, cases, request, deadline, tell)
+        state = "complete"
+    finally:
+        for role, info in runs.items():
+            facts = _with_targets(info.environment, work.ready[role], work.threads)
+            store.update_environment(info.id, facts | {"ab": _pairs_to_json(work.found)})
+            store.finish_run(info.id, state, utc_now())
+    sides = [side_of(store.load(runs[role].id)) for role in ("base", "head")]
+    comparison = compare_pairs(
+        replace(sides[0], name=base.name),
+        replace(sides[1], name=head.name),
+        judged,
+        margin=request.margin,
+        allow_inconclusive=request.allow_inconclusive,
+    )
+    return with_stillness(
+        comparison, work.found, request.margin, _same_frameworks(work), request.margins
+    )
 
 
 def _here(machine: Machine, cases: Sequence[Case]) -> dict[str, Json]:
@@ -169,7 +208,7 @@ def _here(machine: Machine, cases: Sequence[Case]) -> dict[str, Json]:
     }
 
 
-def _common(base: Machine, head: Machine) -> list[Device]:
+def common_devices(base: Machine, head: Machine) -> list[Device]:
     """Devices that both variants see, by the physical device: the same address may mean another."""
     seen = {(device.id, device.physical) for device in base.devices}
     common = [device for device in head.devices if (device.id, device.physical) in seen]

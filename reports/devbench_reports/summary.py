@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from devbench.doctor.attribution import Attribution, attribute
 from devbench.model import Result, Run
 from devbench.stats.crossover import Crossover, find_crossovers
 from devbench.stats.ratio import CHANCE, Ratio, ratio, timed
@@ -22,11 +23,15 @@ def sentences(run: Run, results: Sequence[Result]) -> list[tuple[str, list[str]]
     """Sentences by topic: the state of the run and its devices, a topic a benchmark, then what is to
     be doubted and what is missing. A topic without sentences does not appear."""
     found = find_crossovers(run, results)
+    causes = attribute(run, results)
     topics = [
         ("the run", _state(run, results)),
         ("devices", list(environment.machine(run).notes)),
         *(
-            (group.benchmark, [*_headline(group), *_over_sizes(group, found)])
+            (
+                group.benchmark,
+                [*_headline(group), *_over_sizes(group, found), *explained(group, causes)],
+            )
             for group in groups(run, results)
         ),
         ("doubts", _doubts(results)),
@@ -47,6 +52,12 @@ def doubts(result: Result) -> tuple[str, ...]:
     return tuple(
         reason for reason in result.quality_reasons if reason_code(reason) != "single-round"
     )
+
+
+def explained(group: Group, causes: Sequence[Attribution]) -> list[str]:
+    """What holds the rows of this benchmark down, a sentence for those that have it in common."""
+    own = (group.suite, group.benchmark)
+    return [f"{one}." for one in causes if (one.suite, one.benchmark) == own]
 
 
 def compare_words(item: Ratio) -> str:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,9 @@ import pytest
 from devbench import detection
 from devbench.cli.detect import detect
 from devbench.detection import FrameworkAnswer, machine_from_json
+from devbench.doctor.recording import RecordedCalls
 from tests.detection.recorded import recorded
+from tests.doctor.machines import server
 from tests.helpers import DevBench
 
 
@@ -24,6 +27,10 @@ def on_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         machine = recorded(name, tmp_path)
         asked = [answer.name for answer in machine.answers + answers]
         hardware = detection.read_hardware(machine.root, machine.nvml)
+        health = [
+            detection.read_health(RecordedCalls(machine.nvml.calls), gpu.index)
+            for gpu in hardware.gpus
+        ]
 
         @contextmanager
         def asking(adapters: object, threads: int) -> Iterator[tuple[FrameworkAnswer, ...]]:
@@ -31,6 +38,7 @@ def on_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
         monkeypatch.setattr(detection, "read_host", lambda: hardware.host)
         monkeypatch.setattr(detection, "read_gpus", lambda: (hardware.gpus, hardware.nvml_error))
+        monkeypatch.setattr(detection, "read_health", lambda nvml, index: health[index])
         monkeypatch.setattr(detection, "start_asking", asking)
         monkeypatch.setattr("devbench.registry.frameworks", lambda: dict.fromkeys(asked))
         monkeypatch.setattr("devbench.registry.broken_frameworks", lambda: ())
@@ -56,7 +64,7 @@ def test_equal_gpus_stand_in_one_row_each_with_both_addresses(
     assert "clocks SM 210 of 1410 MHz · memory 1215 of 1215 MHz · held by: gpu idle" in " ".join(
         hardware.split()
     )
-    assert "power ?? of 400 W · default limit 400 W · 31 °C" in " ".join(hardware.split())
+    assert "power ?? of 400 W · default limit 400 W" in " ".join(hardware.split())
     table = [line.split("  ") for line in devices.splitlines()]
     cells = [[cell.strip() for cell in line if cell.strip()] for line in table]
     assert ["NVIDIA A100-SXM4-40GB", "cuda:0", "GPU:1"] in cells
@@ -79,6 +87,79 @@ def test_why_a_framework_has_no_address_stands_in_its_column(
     devices = " ".join(out.partition("Devices")[2].split())
     assert "cuda:0 not installed failed" in devices
     assert "MIG-bbbbbbbb-1111-2222-3333-444444444444" in devices
+
+
+SICK = {
+    "EccMode": [1, 0],
+    "TotalEccErrors, 1, 0": 3,
+    "TotalEccErrors, 1, 1": 5,
+    "RemappedRows": [0, 2, 1, 0],
+    "PcieReplayCounter": 1,
+    "FieldValues, [230]": [{"fieldId": 230, "nvmlReturn": 0, "value": 1}],
+    "NvLinkState, 1": 0,
+}
+
+
+@pytest.fixture
+def on_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Eight GPUs, of which number 3 is sick."""
+    machine = server(SICK)
+    calls = RecordedCalls(machine.calls)
+    with machine.root() as root:
+        gpus = detection.read_gpus(calls, root)
+        monkeypatch.setattr(detection, "read_gpus", lambda: gpus)
+        monkeypatch.setattr("devbench.detection.nvml.Pynvml", lambda: calls)
+        monkeypatch.setenv("COLUMNS", "80")
+        yield
+
+
+def test_each_gpu_tells_its_limits_links_and_health(
+    on_server: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    detect(no_frameworks=True)
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    sick = " ".join(out.partition("GPU 3")[2].partition("GPU 4")[0].split())
+    for row in (
+        "NUMA node 0",
+        "BAR1 32.0 GiB",
+        "application 2520 MHz, default 2520 · P8",
+        "power 20 of 450 W · default limit 450 W · settable 150 to 600 W",
+        "heat 35 °C · slows down at 90 °C · margin 55 °C",
+        "PCIe generation 1 ×16, at most 5 ×16 · the GPU alone generation 5 · 1 replay",
+        "NVLink 3 of 4 active",
+        "ECC on (off after a reset) · MIG off",
+        "health uncorrected ECC errors 3, ever 5 · remapped rows 2 · remap pending yes · "
+        "page retirement pending no · no remap failed · recovery reset the GPU",
+    ):
+        assert row in sick, row
+    assert "NVLink 4 of 4 active" in " ".join(out.partition("GPU 4")[2].split())
+
+
+def test_a_figure_that_cannot_be_read_is_two_question_marks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Every call about the GPU fails but its handle and its number."""
+    calls = {"nvmlInit()": 0, "nvmlDeviceGetCount()": 1, "nvmlDeviceGetHandleByIndex(0)": "gpu0"}
+    gpus = detection.read_gpus(RecordedCalls(calls), tmp_path)
+    monkeypatch.setattr(detection, "read_gpus", lambda: gpus)
+    monkeypatch.setattr("devbench.detection.nvml.Pynvml", lambda: RecordedCalls(calls))
+    detect(no_frameworks=True)
+    text = "  GPU 0" + capsys.readouterr().out.partition("GPU 0")[2]
+    rows = re.split(r"\n  (?=\S)", text)
+    assert len(rows) == 12
+    assert [row for row in rows if "??" not in row] == []
+
+
+def test_json_tells_the_health_of_each_gpu(
+    on_server: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    detect(json=True, no_frameworks=True)
+    data = json.loads(capsys.readouterr().out)
+    health = data["gpus"][3]["health"]
+    assert (health["ecc_uncorrected"], health["remap_pending"]) == (3, True)
+    assert health["nvlinks"] == [True, False, True, True]
+    assert len(machine_from_json(data).gpus) == 8
 
 
 def test_json_is_one_object_with_the_joined_devices(

@@ -18,7 +18,7 @@ _APPLICATION_CLOCKS: Final = 0x002
 _IDLE: Final = 0x001
 
 #: Of the highest clock: a GPU under a light load holds more than this unless something holds it down.
-_LOW_CLOCK: Final = 0.75
+LOW_CLOCK: Final = 0.75
 
 #: Below this share of the memory free a model that fits the board may not fit what is left.
 _LITTLE_FREE: Final = 0.5
@@ -132,7 +132,7 @@ def clocks_locked(facts: Facts, gpu: GpuFacts) -> Iterator[Found]:
             )
             return
     clock, mask = gpu.under_load("sm_clock_hz"), gpu.under_load("clock_event_mask")
-    if clock >= _LOW_CLOCK * most or mask & ~(_APPLICATION_CLOCKS | _IDLE):
+    if clock >= LOW_CLOCK * most or mask & ~(_APPLICATION_CLOCKS | _IDLE):
         return  # high enough, or another reason holds it down
     yield Found(
         "warning",
