@@ -159,11 +159,15 @@ def test_memory_is_checked_for_benchmarks_without_a_size_axis_too() -> None:
     assert found[0] == "does-not-fit"
 
 
-def test_a_step_of_less_than_a_millisecond_predicts_nothing() -> None:
-    assert skip(LARGE, visited(SMALL, 0.0009)) is None
-    tiny, huge = case(1), case(2048)
+def test_a_step_of_less_than_a_millisecond_is_taken_for_overhead() -> None:
+    tiny, huge = case(32), case(2048)
     assert skip(huge, visited(tiny, 0.0009), cases=(tiny, huge)) is None
     assert skip(huge, visited(tiny, 0.0011), cases=(tiny, huge)) is not None
+
+
+def test_even_a_tiny_step_predicts_what_is_absurd() -> None:
+    tiny, absurd = case(1), case(20_000)
+    assert skip(absurd, visited(tiny, 1e-6), cases=(tiny, absurd)) is not None
 
 
 def test_work_that_stays_at_nothing_does_not_grow() -> None:

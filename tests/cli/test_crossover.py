@@ -110,8 +110,10 @@ def measured(path: Path, case: str) -> dict[tuple[str, int], str]:
         try:
             rows = database.execute(
                 "select c.case_id, m.round, hex(m.samples) from measurements m "
-                "join cases c on c.key = m.case_key"
+                "join plans p on p.key = m.plan_key join cases c on c.key = p.case_key"
             ).fetchall()
-        except sqlite3.OperationalError:  # not made yet
+        except sqlite3.OperationalError as error:  # not made yet
+            if "no such table" not in str(error):
+                raise
             return {}
     return {(id_, round_): samples for id_, round_, samples in rows if id_.startswith(case)}

@@ -40,9 +40,11 @@ def stored(path: Path) -> dict[tuple[str, int], str]:
         try:
             rows = database.execute(
                 "select c.case_id, m.round, hex(m.samples) from measurements m "
-                "join cases c on c.key = m.case_key"
+                "join plans p on p.key = m.plan_key join cases c on c.key = p.case_key"
             ).fetchall()
-        except sqlite3.OperationalError:  # killed before the tables were made
+        except sqlite3.OperationalError as error:  # killed before the tables were made
+            if "no such table" not in str(error):
+                raise
             return {}
     found = {(case, round_): samples for case, round_, samples in rows}
     assert len(found) == len(rows), "something was measured twice"
