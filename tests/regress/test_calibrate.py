@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from devbench import registry
 from devbench.declare import Step
 from devbench.errors import StoreError, Unsupported, UsageError
 from devbench.measure.bench import _repeated
@@ -333,6 +334,9 @@ def test_a_calibration_is_stored_and_gives_a_comparison_its_margins(
     monkeypatch.syspath_prepend(str(PLUGINS))
     for name, value in (("PYTHONPATH", str(PLUGINS)), ("XDG_STATE_HOME", str(tmp_path))):
         monkeypatch.setenv(name, value)
+    # Whoever asked for the frameworks before has none from this path.
+    fresh = registry._loaded_frameworks.__wrapped__
+    monkeypatch.setattr(registry, "_loaded_frameworks", fresh)
     monkeypatch.setattr(ab, "SHARE_S", 0.02)
     monkeypatch.setattr(interleave, "LIMITS", replace(interleave.LIMITS, warmup_s=0.02))
     request = Request(

@@ -213,6 +213,8 @@ ranks.ask("stall")
 
 
 def test_a_rank_that_dies_is_one_failed_row_with_its_reason(tmp_path: Path) -> None:
+    others = set(psutil.Process().children())
+
     class Waiting:
         reference = None  # nothing is computed
 
@@ -234,7 +236,7 @@ def test_a_rank_that_dies_is_one_failed_row_with_its_reason(tmp_path: Path) -> N
     assert facts["status"] == "failed"
     assert facts["reason"] == "error"
     assert "RankFailed: rank 0 was killed by SIGKILL" in facts["detail"]
-    assert not psutil.Process().children()
+    assert set(psutil.Process().children()) <= others
 
 
 @pytest.mark.parametrize(
