@@ -77,11 +77,6 @@ def level_at(pairs: int, alpha: float) -> float:
     return levels(alpha, looks)[looks.index(pairs)]
 
 
-def next_look(pairs: int) -> int | None:
-    """The number of pairs at which to look next; None after the last look."""
-    return next((look for look in LOOKS if look > pairs), None)
-
-
 def _nodes(time: float, bound: float) -> tuple[Floats, Floats]:
     """Where the motion may be at a time when it has not crossed, and the weights of the quadrature."""
     scale = math.sqrt(time)

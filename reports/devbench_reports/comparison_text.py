@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import shutil
-import sys
 from typing import Final
 
 from rich.console import Console
@@ -16,9 +13,8 @@ from devbench.regress.compare import Comparison, Row
 from devbench_reports import comparison_view as view
 from devbench_reports import format as fmt
 from devbench_reports.comparison_view import Group
+from devbench_reports.paper import written
 
-_NARROWEST: Final = 80
-_NO_TERMINAL: Final = 100
 #: From here on there is room for the times themselves.
 _WIDE: Final = 100
 
@@ -36,22 +32,7 @@ def to_text(comparison: Comparison, *, width: int | None = None, color: bool = F
 
     width: columns; by default those of the terminal, or 100 where the output is none.
     """
-    if width is None:
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _NO_TERMINAL
-    console = Console(
-        file=io.StringIO(),
-        width=max(width, _NARROWEST),
-        force_terminal=color,
-        color_system="standard" if color else None,
-        highlight=False,
-        emoji=False,
-        markup=False,
-        legacy_windows=False,
-    )
-    with console.capture() as capture:
-        _print(console, comparison)
-    lines = (line.rstrip() for line in capture.get().splitlines())
-    return "\n".join(lines).strip("\n") + "\n"
+    return written(lambda console: _print(console, comparison), width, color)
 
 
 def _print(console: Console, comparison: Comparison) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import shutil
-import sys
 from collections.abc import Sequence
 from typing import Final
 
@@ -17,9 +14,8 @@ from devbench.regress.history import History, Series
 from devbench_reports import format as fmt
 from devbench_reports import history_view as view
 from devbench_reports.comparison_view import MANY, change
+from devbench_reports.paper import written
 
-_NARROWEST: Final = 80
-_NO_TERMINAL: Final = 100
 #: What is listed; the rest is counted. The page and the JSON hold everything.
 _EVENTS: Final = 10
 _CASES: Final = 10
@@ -30,22 +26,7 @@ def to_text(history: History, *, width: int | None = None, color: bool = False) 
 
     width: columns; by default those of the terminal, or 100 where the output is none.
     """
-    if width is None:
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _NO_TERMINAL
-    console = Console(
-        file=io.StringIO(),
-        width=max(width, _NARROWEST),
-        force_terminal=color,
-        color_system="standard" if color else None,
-        highlight=False,
-        emoji=False,
-        markup=False,
-        legacy_windows=False,
-    )
-    with console.capture() as capture:
-        _print(console, history)
-    lines = (line.rstrip() for line in capture.get().splitlines())
-    return "\n".join(lines).strip("\n") + "\n"
+    return written(lambda console: _print(console, history), width, color)
 
 
 def _print(console: Console, history: History) -> None:

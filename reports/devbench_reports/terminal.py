@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import io
-import shutil
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 from rich.console import Console
 from rich.padding import Padding
@@ -21,9 +17,7 @@ from devbench.stress.records import is_stress
 from devbench_reports import crossings, panels, stress, summary, view
 from devbench_reports import format as fmt
 from devbench_reports.panels import Group
-
-_NARROWEST: Final = 80
-_NO_TERMINAL: Final = 100
+from devbench_reports.paper import written
 
 
 def to_text(
@@ -33,25 +27,14 @@ def to_text(
 
     width: columns; by default those of the terminal, or 100 where the output is none.
     """
-    if width is None:
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _NO_TERMINAL
-    console = Console(
-        file=io.StringIO(),
-        width=max(width, _NARROWEST),
-        force_terminal=color,
-        color_system="standard" if color else None,
-        highlight=False,
-        emoji=False,
-        markup=False,
-        legacy_windows=False,
-    )
-    with console.capture() as capture:
+
+    def write(console: Console) -> None:
         if is_stress(run):
             stress.to_text(run, console)
         else:
             _print_groups(console, run, results)
-    lines = (line.rstrip() for line in capture.get().splitlines())
-    return "\n".join(lines).strip("\n") + "\n"
+
+    return written(write, width, color)
 
 
 def _print_groups(console: Console, run: Run, results: Sequence[Result]) -> None:

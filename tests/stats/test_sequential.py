@@ -16,7 +16,6 @@ from devbench.stats.sequential import (
     kim_demets,
     level_at,
     levels,
-    next_look,
     obrien_fleming,
 )
 from devbench.stats.verdicts import ALPHA
@@ -94,8 +93,3 @@ def test_a_slowdown_of_five_percent_is_decided_by_half_of_the_pairs() -> None:
         for row in logs
     ]
     assert np.mean([one.verdict == "regressed" for one in half]) > 0.97
-
-
-def test_the_next_look_is_the_next_larger_number_of_pairs() -> None:
-    assert [next_look(pairs) for pairs in (0, 7, 8, 31, 63)] == [8, 8, 16, 32, 64]
-    assert next_look(64) is None
