@@ -5,14 +5,21 @@ from __future__ import annotations
 import math
 import statistics
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from devbench.cli.common import JsonOption, StoreOption, note, store_location
 from devbench.cli.judging import AllowOption, FormatOption, parse_share, reporter_of
-from devbench.cli.run import Words, threads_of
+from devbench.cli.selecting import (
+    DeviceOption,
+    FrameworkOption,
+    ParamOption,
+    SuitePathOption,
+    ThreadsOption,
+    Words,
+    threads_of,
+)
 
 if TYPE_CHECKING:
     from devbench.regress.ab import Event
@@ -36,27 +43,11 @@ def ab(
             show_default=False,
         ),
     ] = None,
-    device: Annotated[
-        list[str] | None,
-        typer.Option("--device", metavar="DEVICE", help="As in `devbench run`; repeatable."),
-    ] = None,
-    framework: Annotated[
-        list[str] | None,
-        typer.Option("--framework", metavar="NAME", help="torch or tensorflow; repeatable."),
-    ] = None,
-    threads: Annotated[
-        str | None, typer.Option("--threads", metavar="N[,N]", help="CPU threads.")
-    ] = None,
-    param: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--param", metavar="AXIS=V[,V]", help="Values of an axis instead of its short sweep."
-        ),
-    ] = None,
-    suite_path: Annotated[
-        list[Path] | None,
-        typer.Option("--suite-path", metavar="FILE", help="A suite file of your own; repeatable."),
-    ] = None,
+    device: DeviceOption = None,
+    framework: FrameworkOption = None,
+    threads: ThreadsOption = None,
+    param: ParamOption = None,
+    suite_path: SuitePathOption = None,
     margin: Annotated[
         str,
         typer.Option(

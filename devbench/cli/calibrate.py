@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from devbench.cli.common import JsonOption, StoreOption, note, print_json, store_location
-from devbench.cli.run import Words, threads_of
+from devbench.cli.selecting import (
+    DeviceOption,
+    FrameworkOption,
+    ParamOption,
+    SuitePathOption,
+    ThreadsOption,
+    Words,
+    threads_of,
+)
 from devbench.cli.table import print_table
 from devbench.errors import NothingMeasured, UsageError
 
@@ -22,27 +29,11 @@ def calibrate(
     pairs: Annotated[
         int, typer.Option("--pairs", metavar="N", help="Pairs of fresh processes a case.")
     ] = 16,
-    device: Annotated[
-        list[str] | None,
-        typer.Option("--device", metavar="DEVICE", help="As in `devbench run`; repeatable."),
-    ] = None,
-    framework: Annotated[
-        list[str] | None,
-        typer.Option("--framework", metavar="NAME", help="torch or tensorflow; repeatable."),
-    ] = None,
-    threads: Annotated[
-        str | None, typer.Option("--threads", metavar="N[,N]", help="CPU threads.")
-    ] = None,
-    param: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--param", metavar="AXIS=V[,V]", help="Values of an axis instead of its short sweep."
-        ),
-    ] = None,
-    suite_path: Annotated[
-        list[Path] | None,
-        typer.Option("--suite-path", metavar="FILE", help="A suite file of your own; repeatable."),
-    ] = None,
+    device: DeviceOption = None,
+    framework: FrameworkOption = None,
+    threads: ThreadsOption = None,
+    param: ParamOption = None,
+    suite_path: SuitePathOption = None,
     time_budget: Annotated[
         float | None,
         typer.Option("--time-budget", metavar="SECONDS", help="No further case is begun after it."),

@@ -11,6 +11,15 @@ import typer
 
 from devbench.cli.common import JsonOption, StoreOption, note, print_json, store_location
 from devbench.cli.progress import Progress
+from devbench.cli.selecting import (
+    DeviceOption,
+    FrameworkOption,
+    ParamOption,
+    SuitePathOption,
+    ThreadsOption,
+    Words,
+    threads_of,
+)
 from devbench.cli.stored import render
 from devbench.errors import NothingMeasured, UsageError
 
@@ -21,42 +30,13 @@ if TYPE_CHECKING:
     from devbench.session import Session
     from devbench.store import Store
 
-Words = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="SELECT",
-        help="A suite, a benchmark or a case pattern such as 'matmul[n=1024]@torch:*'. Default: all.",
-        show_default=False,
-    ),
-]
-
 
 def run(
     select: Words = None,
-    device: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--device",
-            metavar="DEVICE",
-            help="torch:cuda:0, cuda:0, cuda, gpu or cpu; repeatable. Default: all.",
-        ),
-    ] = None,
-    framework: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--framework", metavar="NAME", help="torch or tensorflow; repeatable. Default: all."
-        ),
-    ] = None,
-    threads: Annotated[
-        str | None,
-        typer.Option("--threads", metavar="N[,N]", help="CPU threads; several make a case each."),
-    ] = None,
-    param: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--param", metavar="AXIS=V[,V]", help="Values of an axis instead of its sweep."
-        ),
-    ] = None,
+    device: DeviceOption = None,
+    framework: FrameworkOption = None,
+    threads: ThreadsOption = None,
+    param: ParamOption = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="One round over each benchmark's short sweep.")
     ] = False,
@@ -74,10 +54,7 @@ def run(
             "--crossover", help="Measure further sizes where one device overtakes another."
         ),
     ] = False,
-    suite_path: Annotated[
-        list[Path] | None,
-        typer.Option("--suite-path", metavar="FILE", help="A suite file of your own; repeatable."),
-    ] = None,
+    suite_path: SuitePathOption = None,
     label: Annotated[
         str | None, typer.Option("--label", metavar="NAME", help="A name to find the run by.")
     ] = None,
@@ -153,17 +130,6 @@ def run(
             f"devbench: {what}; what was measured is kept. Go on: devbench run --resume {session.info.id}"
         )
     sys.exit(130 if interrupted else exit_code(summarize(stored)))
-
-
-def threads_of(text: str | None) -> tuple[int, ...]:
-    if text is None:
-        return ()
-    try:
-        return tuple(int(word) for word in text.split(","))
-    except ValueError:
-        raise UsageError(
-            f"--threads takes whole numbers, e.g. --threads 1,2, not {text!r}"
-        ) from None
 
 
 def _show_plan(session: Session, json: bool) -> None:

@@ -16,6 +16,7 @@ from devbench.cli.common import (
     print_json,
     store_location,
 )
+from devbench.cli.selecting import DeviceOption, FrameworkOption
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -44,20 +45,8 @@ def stress(
     minutes: Annotated[
         float, typer.Option("--minutes", metavar="N", help="Of load on each device in tier 3.")
     ] = 5.0,
-    device: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--device",
-            metavar="DEVICE",
-            help="torch:cuda:0, cuda:0, cuda, gpu or cpu; repeatable. Default: all.",
-        ),
-    ] = None,
-    framework: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--framework", metavar="NAME", help="torch or tensorflow; repeatable. Default: all."
-        ),
-    ] = None,
+    device: DeviceOption = None,
+    framework: FrameworkOption = None,
     label: Annotated[
         str | None, typer.Option("--label", metavar="NAME", help="A name to find the run by.")
     ] = None,
