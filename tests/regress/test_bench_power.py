@@ -9,9 +9,10 @@ import pytest
 
 from devbench.model import Json
 from tests.bench.power import decisions, page, simulation
-from tests.bench.power.decisions import RULES, SAME, SLOWED
-from tests.bench.power.pool import ROLES
+from tests.bench.power.decisions import RULES
+from tests.bench.power.pool import SAME, SLOWED, roles
 from tests.bench.power.raw import CONDITIONS, OURS, Raw
+from tests.bench.power.steps import KINDS, SIZES, UNITS
 
 SLOWDOWNS = dict(zip((SAME, *SLOWED), (0.0, 0.01, 0.02, 0.05, 0.10), strict=True))
 
@@ -25,13 +26,14 @@ def raw(tmp_path: Path) -> Raw:
     here = CONDITIONS[0]
     for _ in range(100):
         ratios = {
-            role: float(np.log1p(extra) + rng.normal(0, 0.006)) for role, extra in SLOWDOWNS.items()
+            role.name: float(np.log1p(SLOWDOWNS.get(role.name, 0.0)) + rng.normal(0, 0.006))
+            for role in roles(here.kind)
         }
         found.add(here, OURS, 9.0, ratios=ratios)
-    for role in ("base", *SLOWED):
+    for role in (SAME, *SLOWED):
         for _ in range(10):
             median = (1 + SLOWDOWNS.get(role, 0.0)) * float(np.exp(rng.normal(0, 0.08)))
-            found.add(here, "torch Timer", 20.0, role=role, median=median, wall_s=20.0)
+            found.add(here, "torch Timer", 20.0, role=role, median=median, given_s=20.0)
     return found
 
 
@@ -42,8 +44,8 @@ def test_pairs_and_runs_become_the_shares_that_they_show(raw: Raw) -> None:
     assert (beyond.caught["+1 %"], beyond.caught["+2 %"]) == (0, 0)
     assert (beyond.caught["+5 %"], beyond.caught["+10 %"]) == (1, 1)
     assert certain.caught["+2 %"] > 0.9
-    assert 2 <= beyond.trials <= 100 / 8
-    assert 0.1 < beyond.at_most < 1
+    assert 12 <= beyond.trials <= 6 * 100 / 8
+    assert 0.03 < beyond.at_most < 0.3
     timer = rows["torch Timer", "median +5 %"]
     assert timer.trials == 5
     assert 0.1 < timer.alarms < 0.6
@@ -67,7 +69,7 @@ def test_a_later_run_adds_to_what_there_is_and_another_machine_begins_anew(raw: 
     again = Raw.open(raw.path)
     assert (again.records, again.sessions) == (raw.records, raw.sessions)
     again.begin()
-    again.add(CONDITIONS[0], OURS, 1.0, pair_s=4.0)
+    again.add(CONDITIONS[0], OURS, 1.0, ratios={SAME: 0.0})
     assert len(Raw.open(raw.path).records) == len(raw.records) + 1
     text = raw.path.read_text(encoding="utf-8")
     cpu = f'"cpu":"{raw.machine["cpu"]}"'
@@ -108,6 +110,14 @@ def test_simulated_unchanged_code_is_called_slower_no_more_often_than_said() -> 
             assert one.beyond[1] <= 0.001
 
 
-def test_extra_work_is_what_the_names_of_the_roles_say() -> None:
-    units = {role: count / ROLES["base"] - 1 for role, count in ROLES.items()}
-    assert units == pytest.approx({"base": 0.0, **SLOWDOWNS})
+@pytest.mark.parametrize("kind", KINDS)
+def test_extra_work_is_what_the_names_of_the_roles_say(kind: str) -> None:
+    extra = {
+        role.name: role.units / UNITS - 1 for role in roles(kind) if role.size == SIZES[kind][0]
+    }
+    assert extra == pytest.approx(SLOWDOWNS)
+    assert all(role.units == UNITS for role in roles(kind) if role.size != SIZES[kind][0])
+
+
+def test_what_a_pair_costs_is_shared_by_its_cases(raw: Raw) -> None:
+    assert raw.pair_seconds(CONDITIONS[0]) == pytest.approx(9.0 / len(roles(CONDITIONS[0].kind)))

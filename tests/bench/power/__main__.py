@@ -1,8 +1,9 @@
 """``make bench-power``: how often harnesses cry wolf, and what they catch, on the same steps.
 
-``python -m tests.bench.power [--minutes N] [--raw FILE] [--page FILE]``. The time goes evenly to each
-harness under each condition; what it measures is added to what there is. Without any time the table
-is made anew from what there is. Run on a machine that does nothing else; it takes hours to say much.
+``python -m tests.bench.power [--minutes N] [--raw FILE] [--page FILE]``. Half of the time goes to pairs
+of devbench, half to the other harnesses, evenly over the conditions; what is measured is added to what
+there is. Without any time the table is made anew from what there is. Run on a machine that does nothing
+else; it takes hours to say much.
 """
 
 from __future__ import annotations
@@ -11,23 +12,27 @@ import argparse
 import random
 import tempfile
 import time
-from collections import Counter
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Final
 
 from devbench.errors import UsageError
+from devbench.regress.interleave import NULL_EVERY
 from tests.bench.common import ROOT
 from tests.bench.power import page
-from tests.bench.power.decisions import SLOWED, pairs_a_decision
+from tests.bench.power.decisions import pairs_a_decision
 from tests.bench.power.harness import HARNESSES, timed
 from tests.bench.power.neighbour import neighbour
-from tests.bench.power.pool import ROLES, seconds_of_a_pair, take_pair
+from tests.bench.power.pool import SAME, SLOWED, take_pair
 from tests.bench.power.raw import CONDITIONS, OURS, TOOLS, Condition, Raw
+from tests.bench.power.steps import KINDS, UNITS
 
-#: How often the cost of an ordinary pair is measured.
-COST_EVERY = 8
+#: Shares of the time; the other harnesses have one each.
+SHARES: Final = {OURS: len(HARNESSES)}
 #: Seconds that a harness is given at least.
-LEAST_S = 1.0
+LEAST_S: Final = 1.0
+#: A comparison of `ab` has a third process in every `NULL_EVERY`-th pair.
+WITH_NULL: Final = 1 + 1 / (2 * NULL_EVERY)
 
 
 def main() -> None:
@@ -47,51 +52,52 @@ def main() -> None:
 
 
 def _measure(raw: Raw, deadline: float, folder: Path) -> None:
-    # What each harness needs beside the time it is given: starting, importing, calibrating.
-    starting = {
-        name: timed(name, "dispatch", 100, LEAST_S)["wall_s"] - LEAST_S for name in HARNESSES
-    }
-    spent = {(condition, tool): 0.0 for tool in TOOLS for condition in CONDITIONS}
+    spent = {(noisy, tool): 0.0 for tool in TOOLS for noisy in (False, True)}
     for condition in CONDITIONS:
         for tool in TOOLS:
-            spent[condition, tool] += sum(one["seconds"] for one in raw.of(condition, tool))
+            spent[condition.noisy, tool] += sum(one["seconds"] for one in raw.of(condition, tool))
     while time.monotonic() < deadline:
-        condition, tool = min(spent, key=lambda cell: spent[cell])
+        noisy, tool = min(spent, key=lambda cell: spent[cell] / SHARES.get(cell[1], 1))
         start = time.monotonic()
-        with neighbour(len(raw.records)) if condition.noisy else nullcontext():
+        with neighbour(len(raw.records)) if noisy else nullcontext():
             if tool == OURS:
-                _pair(raw, condition, folder)
+                _pair(raw, noisy, folder)
             else:
-                _run(raw, condition, tool, starting[tool])
+                _run(raw, noisy, tool)
         taken = time.monotonic() - start
-        spent[condition, tool] += taken
+        spent[noisy, tool] += taken
         left = max(0.0, deadline - time.monotonic()) / 60
-        beside = " beside a neighbour" if condition.noisy else ""
-        print(f"{tool}, {condition.kind}{beside}: {taken:.0f} s, {left:.0f} min left", flush=True)
+        beside = " beside a neighbour" if noisy else ""
+        print(f"{tool}{beside}: {taken:.0f} s, {left:.0f} min left", flush=True)
 
 
-def _pair(raw: Raw, condition: Condition, folder: Path) -> None:
-    count = len(list(raw.of(condition, OURS)))
+def _pair(raw: Raw, noisy: bool, folder: Path) -> None:
+    """One pair of processes over every case, a record a kind."""
+    count = len(list(raw.of(Condition(KINDS[0], noisy), OURS)))
     start = time.monotonic()
-    if count % COST_EVERY == 0:
-        cost = seconds_of_a_pair(condition.kind, folder)
-        raw.add(condition, OURS, time.monotonic() - start, pair_s=cost)
-        start = time.monotonic()
-    ratios = take_pair(condition.kind, ROLES, folder, seed=count)
-    raw.add(condition, OURS, time.monotonic() - start, ratios=ratios)
+    found = take_pair(folder, seed=count)
+    seconds = (time.monotonic() - start) / len(found)
+    for kind, ratios in found.items():
+        raw.add(Condition(kind, noisy), OURS, seconds, ratios=ratios)
 
 
-def _run(raw: Raw, condition: Condition, tool: str, starting: float) -> None:
-    """One process of the role that has the fewest, at half the wall time of a comparison of devbench."""
-    runs = Counter(dict.fromkeys(("base", *SLOWED), 0))
-    runs.update(one["role"] for one in raw.of(condition, tool))
-    fewest = [role for role, count in runs.items() if count == min(runs.values())]
-    role = random.Random(sum(runs.values())).choice(fewest)
-    costs = [one["pair_s"] for one in raw.of(condition, OURS) if "pair_s" in one]
-    side_s = pairs_a_decision(raw, condition) * sum(costs) / len(costs) / 2
+def _run(raw: Raw, noisy: bool, tool: str) -> None:
+    """One process of the kind and role that have the fewest, at half of what a comparison costs devbench.
+
+    Its start and imports come on top, as if it had many cases to spread them over, like devbench. The
+    base, which is compared with all others and with itself, is run three times as often.
+    """
+    runs = {(kind, role): 0.0 for kind in KINDS for role in (SAME, *SLOWED)}
+    for kind in KINDS:
+        for one in raw.of(Condition(kind, noisy), tool):
+            runs[kind, one["role"]] += 1 / 3 if one["role"] == SAME else 1
+    fewest = [cell for cell, count in runs.items() if count == min(runs.values())]
+    kind, role = random.Random(len(raw.records)).choice(fewest)
+    condition = Condition(kind, noisy)
+    side_s = pairs_a_decision(raw, condition) * raw.pair_seconds(condition) * WITH_NULL / 2
     start = time.monotonic()
-    found = timed(tool, condition.kind, ROLES[role], max(LEAST_S, side_s - starting))
-    raw.add(condition, tool, time.monotonic() - start, role=role, **found)
+    found = timed(tool, kind, SLOWED.get(role, UNITS), max(LEAST_S, side_s))
+    raw.add(condition, tool, time.monotonic() - start, role=role, given_s=side_s, **found)
 
 
 if __name__ == "__main__":

@@ -15,16 +15,20 @@ import numpy as np
 from scipy.stats import ttest_ind
 
 from devbench.model import Json
-from devbench.stats.power import clopper_pearson, decide, in_a_row, resampled
+from devbench.stats.power import Decisions, clopper_pearson, decide, in_a_row, resampled
 from devbench.stats.sequential import LOOKS
-from tests.bench.power.pool import ROLES
-from tests.bench.power.raw import OURS, TOOLS, Condition, Raw
+from tests.bench.power.pool import SAME, SLOWED, roles
+from tests.bench.power.raw import CONDITIONS, OURS, TOOLS, Condition, Raw
 
-#: The same code first, then the slowdowns.
-SAME, *SLOWED = list(ROLES)[1:]
 RESAMPLED: Final = 5000
 #: False alarms that the others' threshold is set for, afterwards and on the same runs.
 ALLOWED: Final = 0.01
+
+#: Shares of comparisons that call it slower, by devbench's rules.
+_OURS: Final[Mapping[str, Callable[[Decisions], float]]] = {
+    "beyond 3 %": lambda one: one.share("regressed"),
+    "certain": lambda one: float(one.slower.mean()),
+}
 
 #: Whether new is called slower than base.
 Rule = Callable[[Json, Json], bool]
@@ -75,44 +79,58 @@ def outcomes(raw: Raw, condition: Condition) -> Iterator[Outcome]:
         runs: dict[str, list[Json]] = {}
         for one in raw.of(condition, tool):
             runs.setdefault(one["role"], []).append(one)
-        if len(runs.get("base", ())) >= 2 and all(role in runs for role in SLOWED):
+        if len(runs.get(SAME, ())) >= 2 and all(role in runs for role in SLOWED):
             yield from _others(condition, tool, runs)
 
 
 def _ours(raw: Raw, condition: Condition) -> Iterator[Outcome]:
-    if len(raw.pairs(condition, SAME)) < LOOKS[0]:
+    pairs = len(raw.pairs(condition, SAME))
+    if pairs < LOOKS[0]:
         return
     rng = np.random.default_rng(0)
-    found = {
-        role: decide(resampled(raw.pairs(condition, role), RESAMPLED, rng))
-        for role in (SAME, *SLOWED)
-    }
-    open_ = float(np.mean([one.share("inconclusive") for one in found.values()]))
-    row = in_a_row(raw.pairs(condition, SAME))
-    pairs = len(raw.pairs(condition, SAME))
-    mean = float(np.mean([one.pairs.mean() for one in found.values()]))
-    beyond = {role: one.share("regressed") for role, one in found.items()}
-    certain = {role: float(one.slower.mean()) for role, one in found.items()}
-    seen = {"beyond 3 %": int((row.verdict == "regressed").sum()), "certain": int(row.slower.sum())}
-    for rule, share in (("beyond 3 %", beyond), ("certain", certain)):
+    same = [_resampled(raw, condition, role, RESAMPLED, rng) for role in _same(condition)]
+    slowed = {role: _resampled(raw, condition, role, RESAMPLED, rng) for role in SLOWED}
+    usual = [same[0], *slowed.values()]
+    row = _row(raw, condition)
+    for rule, share in _OURS.items():
         yield Outcome(
             condition,
             OURS,
             rule,
-            f"{pairs} pairs, {mean:.0f} a decision",
-            len(row.verdict),
-            share[SAME],
-            clopper_pearson(seen[rule], len(row.verdict))[1],
-            {role: share[role] for role in SLOWED},
-            open_,
+            f"{pairs} pairs, {np.mean([one.pairs.mean() for one in usual]):.0f} a decision",
+            sum(len(one.verdict) for one in row),
+            float(np.mean([share(one) for one in same])),
+            clopper_pearson(
+                sum(share(one) * len(one.verdict) for one in row),
+                sum(len(one.verdict) for one in row),
+            )[1],
+            {role: share(one) for role, one in slowed.items()},
+            float(np.mean([one.share("inconclusive") for one in usual])),
         )
+
+
+def _same(condition: Condition) -> list[str]:
+    """Roles of unchanged code, one a size."""
+    return [role.name for role in roles(condition.kind) if role.name not in SLOWED]
+
+
+def _resampled(
+    raw: Raw, condition: Condition, role: str, times: int, rng: np.random.Generator
+) -> Decisions:
+    return decide(resampled(raw.pairs(condition, role), times, rng))
+
+
+def _row(raw: Raw, condition: Condition) -> list[Decisions]:
+    """Comparisons of unchanged code one after the other, a row a size; no pair is used twice."""
+    found = (in_a_row(raw.pairs(condition, role)) for role in _same(condition))
+    return [one for one in found if len(one.verdict)]
 
 
 def _others(
     condition: Condition, tool: str, runs: Mapping[str, Sequence[Json]]
 ) -> Iterator[Outcome]:
     """Each run of the base against each other one, and against each of the slowed."""
-    base = runs["base"]
+    base = runs[SAME]
     ratios = [new["median"] / old["median"] for old, new in permutations(base, 2)]
     threshold = float(np.quantile(ratios, 1 - ALLOWED)) - 1
     tuned = {f"median {threshold:+.0%}, set for {ALLOWED:.0%} alarms": _by("median", threshold)}
@@ -123,7 +141,7 @@ def _others(
             condition,
             tool,
             name,
-            f"{sum(map(len, runs.values()))} runs of {np.mean([r['wall_s'] for r in base]):.0f} s",
+            f"{sum(map(len, runs.values()))} runs of {np.mean([r['given_s'] for r in base]):.0f} s",
             trials,
             alarms,
             clopper_pearson(alarms * trials, trials)[1],
@@ -139,21 +157,15 @@ def pairs_a_decision(raw: Raw, condition: Condition) -> float:
     if len(raw.pairs(condition, SAME)) < LOOKS[0]:
         return float(LOOKS[1])
     rng = np.random.default_rng(0)
-    taken = [
-        decide(resampled(raw.pairs(condition, role), 200, rng)).pairs.mean()
-        for role in (SAME, *SLOWED)
-    ]
+    taken = [_resampled(raw, condition, role, 200, rng).pairs.mean() for role in (SAME, *SLOWED)]
     return float(np.mean(taken))
 
 
 def real_comparisons(raw: Raw) -> tuple[int, int]:
     """Comparisons of the same code in a row, no pair used twice, under all conditions; and how many of
     them called it slower beyond the margin."""
-    rows = [
-        in_a_row(raw.pairs(condition, SAME))
-        for condition in dict.fromkeys(Condition(one["kind"], one["noisy"]) for one in raw.records)
-    ]
+    rows = [one for condition in CONDITIONS for one in _row(raw, condition)]
     return (
-        sum(len(row.verdict) for row in rows),
-        sum(int((row.verdict == "regressed").sum()) for row in rows),
+        sum(len(one.verdict) for one in rows),
+        sum(int((one.verdict == "regressed").sum()) for one in rows),
     )

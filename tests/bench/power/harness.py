@@ -1,7 +1,8 @@
 """The same steps timed by another harness, as its users would, in a process of its own.
 
 ``python -m tests.bench.power.harness NAME KIND UNITS SECONDS`` prints one JSON object. SECONDS is what
-the harness may take for its own calibration, warm-up and samples.
+the harness may take for its own calibration, warm-up and samples. The step has the first size of its
+kind.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any, Final
 from devbench.detection import usable_threads
 from devbench.model import Json
 from tests.bench.common import ROOT
-from tests.bench.power.steps import make_step
+from tests.bench.power.steps import SIZES, make_step
 
 #: Processes of pyperf, and values of each, after one for its warm-up.
 PROCESSES, VALUES = 5, 5
@@ -53,7 +54,7 @@ def torch_timer(kind: str, units: int, seconds: float) -> Json:
     # Its default is one thread, and devbench takes all that are granted.
     timer = Timer(
         "step()",
-        globals={"step": make_step(kind, units)},
+        globals={"step": make_step(kind, SIZES[kind][0], units)},
         num_threads=int(os.environ["OMP_NUM_THREADS"]),
     )
     return _told(timer.blocked_autorange(min_run_time=seconds).times)
@@ -64,7 +65,7 @@ def pytest_benchmark(kind: str, units: int, seconds: float) -> Json:
         file, answer = Path(folder) / "test_step.py", Path(folder) / "answer.json"
         file.write_text(
             "from tests.bench.power.steps import make_step\n"
-            f"def test_step(benchmark): benchmark(make_step({kind!r}, {units}))\n"
+            f"def test_step(benchmark): benchmark(make_step({kind!r}, {SIZES[kind][0]}, {units}))\n"
         )
         options = [f"--benchmark-max-time={seconds}", f"--benchmark-json={answer}"]
         words = [
@@ -106,7 +107,7 @@ def pyperf_worker(kind: str, units: int) -> None:
 
     del sys.argv[1:4]
     runner = pyperf.Runner(program_args=_again(kind, units))
-    runner.bench_func("step", make_step(kind, units))
+    runner.bench_func("step", make_step(kind, SIZES[kind][0], units))
 
 
 def _told(times: Sequence[float]) -> dict[str, Any]:

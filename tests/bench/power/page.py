@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from devbench.stats.power import clopper_pearson
-from tests.bench.power.decisions import RESAMPLED, SAME, SLOWED, outcomes, real_comparisons
+from tests.bench.power.decisions import RESAMPLED, outcomes, real_comparisons
+from tests.bench.power.pool import SAME, SLOWED
 from tests.bench.power.raw import CONDITIONS, Raw
 from tests.bench.power.simulation import CASES, RUNS, SERIES, Simulated, family, simulate
 

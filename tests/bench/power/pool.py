@@ -1,17 +1,15 @@
-"""Real pairs of devbench's own engine: all slowdowns at once beside one base.
+"""Real pairs of devbench's own engine, over many cases in the same two processes, as `ab` takes them.
 
-In a pair of `ab` two fresh processes take turns. Here six do: the base, the base again, and the base
-with 1, 2, 5 and 10 % of extra work. So one pair tells something of five comparisons, at a third of
-their cost.
+The base does a hundred units of each step, the head as many, or 1, 2, 5 and 10 % more. A pair of
+processes goes over all of it, so the imports are paid once for thirty comparisons.
 """
 
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
@@ -20,69 +18,83 @@ from devbench.model import Json, Target
 from devbench.process import WorkerProcess
 from devbench.registry import Source, frameworks
 from devbench.regress.ab import SHARE_S
-from devbench.regress.interleave import LIMITS, NULL_EVERY
+from devbench.regress.interleave import LIMITS
 from devbench.regress.pairs import Turns, log_ratio
 from devbench.runner import START_TIMEOUT_S
 from tests.bench.common import ROOT
-from tests.bench.power.steps import UNITS
+from tests.bench.power.steps import KINDS, SIZES, UNITS
 
-#: Units of work by role; the second one is the same code again.
-ROLES: Final[Mapping[str, int]] = {
-    "base": UNITS,
-    "same": UNITS,
-    "+1 %": 101,
-    "+2 %": 102,
-    "+5 %": 105,
-    "+10 %": 110,
-}
+SAME: Final = "same code"
+#: Units of work by slowdown.
+SLOWED: Final[Mapping[str, int]] = {"+1 %": 101, "+2 %": 102, "+5 %": 105, "+10 %": 110}
 _SOURCE: Final = Source("power", "module", "tests.bench.power.suite")
 
 
-def take_pair(kind: str, roles: Mapping[str, int], folder: Path, seed: int) -> dict[str, float]:
-    """Log ratios of the roles over the first, from one fresh process each.
+@dataclass(frozen=True, slots=True)
+class Role:
+    """What the head does against the base's hundred units of the same size."""
 
-    The order in which they take turns is drawn anew each time. Raises RuntimeError when one fails.
+    name: str
+    size: int
+    units: int
+
+
+def roles(kind: str) -> tuple[Role, ...]:
+    """The first size with and without slowdowns, the others without."""
+    usual, *others = SIZES[kind]
+    return (
+        Role(SAME, usual, UNITS),
+        *(Role(name, usual, units) for name, units in SLOWED.items()),
+        *(Role(f"{SAME}, {size}", size, UNITS) for size in others),
+    )
+
+
+def take_pair(folder: Path, seed: int) -> dict[str, dict[str, float]]:
+    """By kind the log ratios of the roles, from two fresh processes; the order is drawn anew each time.
+
+    Raises RuntimeError when one fails.
     """
     threads = usable_threads()
     target = Target("torch", ("cpu",))
     variables = frameworks()["torch"].environment(target, threads) | {"PYTHONPATH": str(ROOT)}
-    order = list(roles)
-    random.Random(seed).shuffle(order)
+    waiting = [(kind, role) for kind in KINDS for role in roles(kind)]
+    random.Random(seed).shuffle(waiting)
+    found: dict[str, dict[str, float]] = {kind: {} for kind in KINDS}
     with ExitStack() as stack:
         workers = {}
-        for role in order:
-            workers[role] = WorkerProcess(variables, folder / "log")
-            stack.callback(workers[role].close)
-            workers[role].send("start", target=target.to_json(), threads=threads)
+        for side in ("base", "head"):
+            workers[side] = WorkerProcess(variables, folder / "log")
+            stack.callback(workers[side].close)
+            workers[side].send("start", target=target.to_json(), threads=threads)
         for worker in workers.values():
             if (answer := worker.receive(START_TIMEOUT_S))["type"] != "ready":
                 raise RuntimeError(f"torch does not start: {answer}")
+        turns = Turns(workers, 300.0)
+        for kind, role in waiting:
+            found[kind][role.name] = _ratio(turns, kind, role, folder, flip=seed % 2 == 1)
+    return found
 
-        def measure(role: str) -> Json:
-            return {
-                "source": _SOURCE.to_json(),
-                "benchmark": "power",
-                "params": {"kind": kind, "units": roles[role]},
-                "seed": 0,
-                "limits": asdict(LIMITS),
-                "scratch": str(folder),
-                "check": None,
-                "roots": [],
-            }
 
-        readings = Turns(workers, 300.0).run(measure, SHARE_S, flip=False)
+def _ratio(turns: Turns, kind: str, role: Role, folder: Path, *, flip: bool) -> float:
+    def measure(side: str) -> Json:
+        return {
+            "source": _SOURCE.to_json(),
+            "benchmark": "power",
+            "params": {
+                "kind": kind,
+                "size": role.size,
+                "units": UNITS if side == "base" else role.units,
+            },
+            "seed": 0,
+            "limits": asdict(LIMITS),
+            "scratch": str(folder),
+            "kept": None,
+            "check": None,
+            "roots": [],
+        }
+
+    readings = turns.run(measure, SHARE_S, flip)
     for reading in readings.values():
         if not reading.is_ok:
             raise RuntimeError(f"a step failed: {reading.facts}")
-    base, *others = roles
-    return {role: log_ratio(readings[role].samples, readings[base].samples) for role in others}
-
-
-def seconds_of_a_pair(kind: str, folder: Path) -> float:
-    """Wall time of a pair as `ab` takes it: two processes, and a third in every `NULL_EVERY`-th."""
-    taken = []
-    for count in (2, 3):
-        start = time.monotonic()
-        take_pair(kind, dict.fromkeys(map(str, range(count)), UNITS), folder, seed=count)
-        taken.append(time.monotonic() - start)
-    return taken[0] + (taken[1] - taken[0]) / NULL_EVERY
+    return log_ratio(readings["head"].samples, readings["base"].samples)

@@ -18,7 +18,7 @@ from devbench.model import Json
 from tests.bench.power.harness import HARNESSES
 from tests.bench.power.steps import KINDS
 
-SCHEMA: Final = "devbench.bench-power/1"
+SCHEMA: Final = "devbench.bench-power/2"
 OURS: Final = "devbench"
 TOOLS: Final = (OURS, *HARNESSES)
 
@@ -38,8 +38,8 @@ CONDITIONS: Final = tuple(Condition(kind, noisy) for kind, noisy in product(KIND
 class Raw:
     """Records of one machine: those of others are in the file and are not looked at.
 
-    A record of devbench holds the log ratios of a pair by role, or the seconds that a pair of `ab`
-    takes; one of another harness what it said of one role in one process.
+    A record of devbench holds the log ratios of a pair by role; one of another harness what it said of
+    one role in one process.
     """
 
     path: Path
@@ -79,7 +79,14 @@ class Raw:
         return (one for one in self.records if (one["kind"], one["noisy"], one["tool"]) == place)
 
     def pairs(self, condition: Condition, role: str) -> list[float]:
-        return [one["ratios"][role] for one in self.of(condition, OURS) if "ratios" in one]
+        return [one["ratios"][role] for one in self.of(condition, OURS)]
+
+    def pair_seconds(self, condition: Condition) -> float:
+        """What one pair of one case has cost on average, its part of the imports included."""
+        taken = list(self.of(condition, OURS))
+        return float(
+            sum(one["seconds"] for one in taken) / sum(len(one["ratios"]) for one in taken)
+        )
 
     def _write(self, record: Json) -> None:
         with self.path.open("a", encoding="utf-8") as file:

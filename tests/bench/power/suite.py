@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from devbench import Context, benchmark
-from tests.bench.power.steps import KINDS, UNITS, make_step
+from tests.bench.power.steps import KINDS, SIZES, UNITS, make_step
 
 
-@benchmark(name="power", axes={"kind": KINDS, "units": [UNITS]})
+@benchmark(name="power", axes={"kind": KINDS, "size": SIZES["cpu"], "units": [UNITS]})
 class Power:
-    """So many units of one kind of work."""
+    """So many units of one kind and size of work."""
 
-    def torch(self, ctx: Context, kind: str, units: int) -> Callable[[], Any]:
-        return make_step(kind, units)
+    def torch(self, ctx: Context, kind: str, size: int, units: int) -> Callable[[], Any]:
+        return make_step(kind, size, units)
