@@ -26,6 +26,7 @@ class References:
         self._log = log
         self._timeout_s = timeout_s
         self._answers: dict[str, Path | str] = {}
+        self._without_room: set[str] = set()
         self._worker: WorkerProcess | None = None
 
     def prepare(self, cases: Iterable[Case]) -> None:
@@ -39,10 +40,14 @@ class References:
         """The file of the expected values; an error in a sentence; None where no function is declared."""
         if self._catalog.benchmarks[case.benchmark].reference_kind != "function":
             return None
-        key = f"{case.benchmark}[{format_params(dict(case.params))}]"
+        key = _key(case)
         if key not in self._answers:
             self._answers[key] = self._compute(case)
         return self._answers[key]
+
+    def found_no_room(self, case: Case) -> bool:
+        """Whether its error is that memory ran out."""
+        return _key(case) in self._without_room
 
     def _compute(self, case: Case) -> Path | str:
         path = self._folder / f"reference-{len(self._answers)}.npz"
@@ -55,17 +60,26 @@ class References:
             params=dict(case.params),
             seed=self._seed,
             path=str(path),
+            kept=str(self._folder),
         )
         try:
-            error = self._worker.receive(self._timeout_s)["error"]
+            answer = self._worker.receive(self._timeout_s)
         except (WorkerGone, WorkerTimeout) as gone:
             self._worker.kill()
             self._worker = None
+            if isinstance(gone, WorkerGone) and gone.reason == "out-of-memory":
+                self._without_room.add(_key(case))
             return str(gone)
-        return path if error is None else str(error)
+        if answer["out_of_memory"]:
+            self._without_room.add(_key(case))
+        return path if answer["error"] is None else str(answer["error"])
 
     def rest(self) -> None:
         """End the process, so that nothing else is alive while a case is timed."""
         if self._worker is not None:
             self._worker.close()
             self._worker = None
+
+
+def _key(case: Case) -> str:
+    return f"{case.benchmark}[{format_params(dict(case.params))}]"

@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from devbench.detection import machine_from_json
+from devbench.detection.peaks import find_core
 from devbench.errors import BudgetExhausted, UsageError
 from devbench.events import Doing, Done, Event, Probing, Starting
 from devbench.measure.sampling import Limits
@@ -118,7 +120,10 @@ class Runner:
                 with self._worker(target, round_) as worker:
                     # References are computed while the framework is imported, neither being timed.
                     if round_ == 0:
-                        self._references.prepare(waiting)
+                        # Not of a case that cannot fit: its reference holds twice as much.
+                        self._references.prepare(
+                            [case for case in waiting if self._reason_to_skip(case) is None]
+                        )
                     self._await_ready(worker, target)
                     with self._serving(target), self._sampler(worker, target) as sampler:
                         if not self._measure_ceilings(worker, target):
@@ -156,10 +161,9 @@ class Runner:
             reference = self._references.get(case)
             self._references.rest()
             if isinstance(reference, str):
-                detail = f"its reference failed: {reference}"
-                self._commit(case, round_, status="failed", reason="error", detail=detail)
+                self._commit_unreferenced(case, reference)
                 return True
-        started_at = utc_now()
+        started_at, alive = utc_now(), True
         worker.send(
             "measure",
             source=self.catalog.sources[case.suite].to_json(),
@@ -168,22 +172,34 @@ class Runner:
             seed=self.settings.seed,
             limits=asdict(self._limits()),
             scratch=str(self._scratch),
+            kept=str(self._scratch),
             check=str(reference or self._scratch) if round_ == 0 else None,
         )
         try:
             facts = self._await_measured(worker, sampler, case, round_)
         except WorkerTimeout:
             worker.kill()
+            alive = False
             detail = f"no answer within {self.settings.case_timeout_s:g} s; the worker was ended"
             facts = {"status": "timeout", "reason": "case-timeout", "detail": detail}
         except WorkerGone as gone:
+            alive = False
             facts = {
-                "status": "crashed",
+                "status": "oom" if gone.reason == "out-of-memory" else "crashed",
                 "reason": gone.reason,
                 "detail": f"{gone.detail}; log: {self.log}",
             }
         self._commit(case, round_, started_at, **facts)
-        return facts["status"] not in ("timeout", "crashed")
+        return alive
+
+    def _commit_unreferenced(self, case: Case, error: str) -> None:
+        """A case whose expected values could not be computed."""
+        if self._references.found_no_room(case):
+            detail = f"on the host, for its reference: {error}"
+            self._commit(case, 0, status="oom", reason="out-of-memory", detail=detail)
+        else:
+            detail = f"its reference failed: {error}"
+            self._commit(case, 0, status="failed", reason="error", detail=detail)
 
     def _await_measured(
         self, worker: WorkerProcess, sampler: Sampler, case: Case, round_: int
@@ -205,6 +221,7 @@ class Runner:
                 facts["threads_used"] = self._target_facts(case.target).get("threads_used")
                 if telemetry is not None:
                     facts["telemetry"] = _without_nulls(telemetry.to_json())
+                    self._record_no_peak(case.target, telemetry)
                 return facts
 
     def _commit(self, case: Case, round_: int, started_at: str | None = None, **facts: Any) -> None:
@@ -324,6 +341,17 @@ class Runner:
             gpu["uuid"] for gpu in self.environment["machine"]["gpus"] if gpu["uuid"] == physical
         ]
         return Sampler(gpus, worker_pid=worker.pid)
+
+    def _record_no_peak(self, target: Target, watched: Summary) -> None:
+        """Why the rows of a CPU have no `peak_fraction`, where that is so: the first reason met."""
+        facts = self._target_facts(target)
+        if facts.get("physical_device") != "cpu" or "peak_unread" in facts:
+            return
+        host = machine_from_json(self.environment["machine"]).host
+        if find_core(host) is None:
+            facts["peak_unread"] = f"what a core of {host.cpu_model} does a clock is not known"
+        elif watched.host.cpu_clock_hz is None:
+            facts["peak_unread"] = watched.host.unread.get("cpu_clock_hz")
 
     @contextmanager
     def _serving(self, target: Target) -> Iterator[None]:

@@ -216,6 +216,7 @@ class Worker:
             message["seed"],
             Path(message["scratch"]),
             message.get("repeat", 1),
+            _path(message["kept"]),
         )
 
     def _visiting(
@@ -223,9 +224,8 @@ class Worker:
     ) -> tuple[Limits, float, Path | None, Yardsticks, Callable[[str], None]]:
         """How a case is visited, in the order of `visit`'s arguments."""
         assert self._yardsticks is not None
-        check = None if message["check"] is None else Path(message["check"])
         limits = Limits(**message["limits"])
-        return limits, self._tick_s, check, self._yardsticks, self._doing
+        return limits, self._tick_s, _path(message["check"]), self._yardsticks, self._doing
 
     def _doing(self, phase: str) -> None:
         self._send("doing", phase=phase)
@@ -233,12 +233,17 @@ class Worker:
     def _reference(self, message: Message) -> None:
         try:
             write_reference(
-                self._benchmark(message), message["params"], message["seed"], Path(message["path"])
+                self._benchmark(message),
+                message["params"],
+                message["seed"],
+                Path(message["path"]),
+                _path(message["kept"]),
             )
         except Exception as error:  # noqa: BLE001  # foreign code; the case that needs it will say so
-            self._send("referenced", error=describe_error(error))
+            out = isinstance(error, MemoryError)
+            self._send("referenced", error=describe_error(error), out_of_memory=out)
             return
-        self._send("referenced", error=None)
+        self._send("referenced", error=None, out_of_memory=False)
 
     def _ceilings(self, message: Message) -> None:
         assert self._framework is not None
@@ -279,6 +284,10 @@ class Worker:
                 f"the suite {source.suite!r} has no benchmark {message['benchmark']!r}", str(source)
             )
         return found
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)
 
 
 def _declared_wrongly(error: DevbenchError) -> dict[str, Any]:

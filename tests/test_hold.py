@@ -39,6 +39,7 @@ class Worker:
             seed=0,
             limits=LIMITS,
             scratch=str(self._folder),
+            kept=None,
             check=None,
             roots=[str(PLUGINS)],
         )

@@ -19,7 +19,8 @@ from devbench.model import ParamValue
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """The case as this worker sees it, and the framework that runs it. repeat: steps taken for one."""
+    """The case as this worker sees it, and the framework that runs it. repeat: steps taken for one.
+    kept: where inputs are kept from visit to visit (`devbench.measure.inputs.draw`)."""
 
     benchmark: Benchmark
     params: Mapping[str, ParamValue]
@@ -29,6 +30,7 @@ class Bench:
     seed: int
     scratch: Path
     repeat: int = 1
+    kept: Path | None = None
 
     @property
     def address(self) -> str:
@@ -42,7 +44,7 @@ class Bench:
     @contextmanager
     def build(self) -> Iterator[tuple[Step, dict[str, Any]]]:
         """A fresh step on fresh inputs (given as host arrays); closed and released at the end."""
-        host = draw(self.benchmark, self.params, self.seed)
+        host = draw(self.benchmark, self.params, self.seed, self.kept)
         dtype = case_dtype(self.params)
         framework, address = self.framework, self.address
         context = Context(

@@ -18,10 +18,11 @@ from devbench.model import DType, ParamValue
 
 
 def write_reference(
-    benchmark: Benchmark, params: Mapping[str, ParamValue], seed: int, path: Path
+    benchmark: Benchmark, params: Mapping[str, ParamValue], seed: int, path: Path, kept: Path | None
 ) -> None:
-    """Compute the declared reference at float64 and leave it in `path` as one array a leaf."""
-    inputs = as_reference(draw(benchmark, params, seed))
+    """Compute the declared reference at float64 and leave it in `path` as one array a leaf.
+    kept: where inputs are kept."""
+    inputs = as_reference(draw(benchmark, params, seed, kept))
     expected = benchmark.call("reference", params, **inputs)
     arrays: dict[str, np.ndarray] = {}
     for name, leaf in leaves(expected):
@@ -48,6 +49,12 @@ def check(
         return {"numerics": "unchecked", "numerics_detail": "the benchmark declares no reference"}
     observed = _output(bench, step, first_result)
     dtype, terms = case_dtype(bench.params), benchmark.work(bench.params).terms
+    if not any(True for _ in leaves(observed)):
+        raise DeclarationError(
+            f"the output of {benchmark.name}.{bench.framework.name} holds nothing to compare; return "
+            "what the step computed",
+            benchmark.where,
+        )
     if kind == "property":
         # The builder itself raises when its property does not hold, and it has not.
         verdict = numerics.Verdict("match")
@@ -61,8 +68,9 @@ def check(
             more = benchmark.call("closed_form", bench.params, observed=observed, **inputs)
             expected |= dict(leaves(more))
         verdict = numerics.compare(dict(leaves(observed)), expected, dtype, terms)
-        if verdict.numerics == "match" and not step.stateful:
-            _refuse_change(bench, step, observed, dtype, terms)
+    # Random numbers, which have a property only, are meant to differ.
+    if kind != "property" and verdict.numerics != "mismatch" and not step.stateful:
+        _refuse_change(bench, step, observed, None if kind == "exact" else dtype, terms)
     return {
         "numerics": verdict.numerics,
         "rel_error": verdict.rel_error,
@@ -79,12 +87,20 @@ def _output(bench: Bench, step: Step, result: Any) -> Any:
     return tree_map(lambda leaf: _on_host(bench, leaf), output)
 
 
-def _refuse_change(bench: Bench, step: Step, first: Any, dtype: DType, terms: int) -> None:
-    """A step that gives something else each time is timed doing something else each time."""
+def _refuse_change(bench: Bench, step: Step, first: Any, dtype: DType | None, terms: int) -> None:
+    """A step that gives something else each time is timed doing something else each time.
+
+    dtype: whose rounding is allowed; None where no bit may change.
+    """
     if step.reset is not None:
         step.reset()
     second = _output(bench, step, step.run())
-    change = numerics.compare(dict(leaves(second)), dict(leaves(first)), dtype, terms)
+    before = dict(leaves(first))
+    change = (
+        numerics.bit_equal(second, before)
+        if dtype is None
+        else numerics.compare(second, before, dtype, terms)
+    )
     if change.numerics == "mismatch":
         raise DeclarationError(
             f"{bench.benchmark.name}.{bench.framework.name} gives another output at its second call "

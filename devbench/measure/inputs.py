@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import pickle
+import shutil
+import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 
@@ -14,17 +18,24 @@ from devbench.errors import DeclarationError
 from devbench.measure.tree import leaves, tree_map
 from devbench.model import DType, ParamValue, dtype, format_params
 
+#: What is drawn sooner is not worth a file; what is larger than this part of the free disk gets none.
+WORTH_KEEPING_S: Final = 0.05
+PART_OF_DISK: Final = 0.1
+
 
 def case_dtype(params: Mapping[str, ParamValue]) -> DType:
     """The dtype that floats are rounded to: the axis of that name, else float32."""
     return dtype(str(params.get("dtype", "float32")))
 
 
-def draw(benchmark: Benchmark, params: Mapping[str, ParamValue], seed: int) -> dict[str, Any]:
+def draw(
+    benchmark: Benchmark, params: Mapping[str, ParamValue], seed: int, kept: Path | None = None
+) -> dict[str, Any]:
     """The inputs of a case as nested host arrays, floats rounded to its dtype.
 
     The seed covers the benchmark and the axes that `inputs` asks for, without the dtype: cases that
     differ in anything else (their phase, dtype or caches) start from the same numbers.
+    kept: a folder in which they are kept for further visits, by processes of the same code only.
 
     Raises DeclarationError for inputs that are no dict of arrays, not finite, or all zeros:
     multiplying zeros draws less power and runs faster on a GPU.
@@ -32,17 +43,23 @@ def draw(benchmark: Benchmark, params: Mapping[str, ParamValue], seed: int) -> d
     if not hasattr(benchmark.definition, "inputs"):
         return {}
     asked = inspect.signature(benchmark.definition.inputs).parameters.values()
-    named = {one.name for one in asked} - {"dtype"}
+    named = {one.name for one in asked}
     every = any(one.kind is one.VAR_KEYWORD for one in asked)
-    aside = {"dtype", *ENGINE_AXES}
     point = {
         name: value
         for name, value in params.items()
-        if name in named or (every and name not in aside)
+        if name in named or (every and name not in {"dtype", *ENGINE_AXES})
     }
-    key = hashlib.sha256(f"{benchmark.name}[{format_params(point)}]".encode()).digest()
-    rng = np.random.default_rng([seed, int.from_bytes(key[:8], "little")])
-    drawn = benchmark.call("inputs", params, rng=rng)
+    of_seed = {name: value for name, value in point.items() if name != "dtype"}
+    rng = np.random.default_rng([seed, int.from_bytes(_digest(benchmark, of_seed)[:8], "little")])
+    file = None if kept is None else kept / f"inputs-{_digest(benchmark, point).hex()}-{seed}"
+    if file is not None and file.exists():
+        drawn = pickle.loads(file.read_bytes())
+    else:
+        start = time.monotonic()
+        drawn = benchmark.call("inputs", params, rng=rng)
+        if file is not None and time.monotonic() - start >= WORTH_KEEPING_S:
+            _keep(drawn, file)
     if not isinstance(drawn, Mapping):
         raise DeclarationError(
             f"{benchmark.name}.inputs must return a dict of arrays, not {type(drawn).__name__}",
@@ -62,6 +79,19 @@ def draw(benchmark: Benchmark, params: Mapping[str, ParamValue], seed: int) -> d
     # Only now: numbers may leave the range of a narrow dtype.
     _refuse(benchmark, inputs, lambda leaf: _unfit(leaf, target))
     return inputs
+
+
+def _digest(benchmark: Benchmark, point: Mapping[str, ParamValue]) -> bytes:
+    return hashlib.sha256(f"{benchmark.name}[{format_params(dict(point))}]".encode()).digest()
+
+
+def _keep(drawn: Any, file: Path) -> None:
+    """Whole or not at all, so that a process that is ended leaves no half of it."""
+    data = pickle.dumps(drawn, protocol=pickle.HIGHEST_PROTOCOL)
+    if len(data) < PART_OF_DISK * shutil.disk_usage(file.parent).free:
+        part = file.with_suffix(".part")
+        part.write_bytes(data)
+        part.replace(file)
 
 
 def _refuse(benchmark: Benchmark, tree: Any, problem: Callable[[Any], str | None]) -> None:

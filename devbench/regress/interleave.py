@@ -182,6 +182,7 @@ class Interleaver:
                 "seed": self.seed,
                 "limits": asdict(LIMITS),
                 "scratch": str(self.scratch),
+                "kept": str(self._kept(role)),
                 "check": check if role != "again" else None,
                 "roots": [str(root) for root in variant.roots],
             }
@@ -192,6 +193,12 @@ class Interleaver:
         if self.repeat:
             self._slow_down(case, turns, measure, readings, flip=number % 2 == 1)
         self._keep(number, case, readings, started_at)
+
+    def _kept(self, role: str) -> Path:
+        """Where a side keeps its inputs: what draws them may differ between the two."""
+        folder = self.scratch / ("base" if role == "base" else "head")
+        folder.mkdir(exist_ok=True)
+        return folder
 
     def _slow_down(
         self,

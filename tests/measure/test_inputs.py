@@ -179,6 +179,39 @@ def test_rounding_what_is_rounded_changes_nothing(name: str) -> None:
     np.testing.assert_array_equal(rounded(once, DTYPES[name]), once)
 
 
+def test_inputs_that_took_long_are_kept_and_read_back_unchanged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("devbench.measure.inputs.WORTH_KEEPING_S", 0.0)
+    drawn: list[int] = []
+
+    def counting(rng: Rng) -> dict[str, Any]:
+        drawn.append(1)
+        return normal(rng)
+
+    probe = declare(counting)
+    alone = draw(probe, params(), seed=1)
+    kept = [draw(probe, params(), 1, tmp_path) for _ in range(2)]
+    assert len(drawn) == 2
+    assert {digest(one) for one in (alone, *kept)} == {digest(alone)}
+    # Neither another seed nor another point takes them for its own, and a narrower dtype does.
+    assert digest(draw(probe, params(), 2, tmp_path)) != digest(alone)
+    assert digest(draw(probe, params(n=2), 1, tmp_path)) != digest(alone)
+    assert len(drawn) == 4
+    narrow = draw(probe, params(dtype="float16"), 1, tmp_path)
+    assert len(drawn) == 4
+    assert digest(narrow) == digest(draw(probe, params(dtype="float16"), 1))
+
+
+def test_inputs_for_which_the_disk_has_no_room_are_drawn_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("devbench.measure.inputs.WORTH_KEEPING_S", 0.0)
+    monkeypatch.setattr("devbench.measure.inputs.PART_OF_DISK", 0.0)
+    draw(declare(normal), params(), 1, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_rounding_does_not_touch_the_array_it_was_given() -> None:
     given_in = np.linspace(0, 1, 7, dtype=np.float32)
     before = given_in.copy()

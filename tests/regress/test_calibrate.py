@@ -16,7 +16,7 @@ from scipy.stats import binomtest
 
 from devbench import registry
 from devbench.declare import Step
-from devbench.errors import StoreError, Unsupported, UsageError
+from devbench.errors import StoreError, Unsupported
 from devbench.measure.bench import _repeated
 from devbench.model import Case, RunInfo, Target, Work
 from devbench.regress import ab, calibrate, interleave
@@ -24,16 +24,12 @@ from devbench.regress.ab import Request as Comparing
 from devbench.regress.interleave import Found, PairDone
 from devbench.regress.margins import (
     CaseCalibration,
-    judge_each,
-    margins_by_rounds,
-    margins_in_turn,
-    stored,
 )
 from devbench.session import Request
 from devbench.settings import Settings
 from devbench.stats import power
 from devbench.stats.sequential import LOOKS
-from devbench.stats.verdicts import ALPHA, FAMILY, MARGIN, Estimate, judge
+from devbench.stats.verdicts import ALPHA, FAMILY, MARGIN
 from devbench.store import Store
 from tests.helpers import PLUGINS
 from tests.test_hold import LIMITS, Worker
@@ -119,83 +115,7 @@ def test_a_pool_that_is_large_enough_is_drawn_from_without_putting_back() -> Non
     assert power.resampled([1.0, 2.0], 3, rng).shape == (3, LOOKS[-1])
 
 
-# A margin a case
-
-
-def estimate(center: float, error: float) -> Estimate:
-    return Estimate(
-        center=center,
-        error=error,
-        freedom=15,
-        spreads=(4 * error,),
-        rounds=(16,),
-        shift=center,
-        p=1,
-    )
-
-
-def test_equal_margins_a_case_judge_as_one_for_all() -> None:
-    found = [estimate(center, 0.004) for center in (-0.08, -0.001, 0.02, 0.06, 0.9)]
-    one = judge(found, margin=0.05, others=3)
-    for judgement, wanted in zip(judge_each(found, [0.05] * 5, others=3), one, strict=True):
-        assert judgement == wanted
-
-
-def test_each_case_is_held_against_its_own_margin() -> None:
-    slower = estimate(0.06, 0.002)
-    wide, narrow = judge_each([slower, slower], [0.2, 0.01])
-    assert (wide.verdict, narrow.verdict) == ("equivalent", "regressed")
-    for found, margin in ((wide, 0.2), (narrow, 0.01)):
-        [alone] = judge([slower], margin=margin)
-        assert found.ratio == pytest.approx(alone.ratio)
-        assert (found.low, found.high) == pytest.approx((alone.low, alone.high))
-
-
-def test_margins_of_their_own_leave_holms_errors_as_they_are() -> None:
-    """Twenty cases with twenty margins, each as far from its own in units of its error as the others
-    are from one for all: the errors that they are tested at are the same."""
-    rng = np.random.default_rng(5)
-    scales = rng.uniform(0.2, 5, 20)
-    plain = [estimate(center, 0.004) for center in rng.normal(0.03, 0.08, 20)]
-    scaled = [
-        replace(one, center=scale * one.center, error=scale * one.error)
-        for one, scale in zip(plain, scales, strict=True)
-    ]
-    margins = np.expm1(scales * math.log1p(0.05)).tolist()
-    wanted = judge(plain, margin=0.05)
-    found = judge_each(scaled, margins)
-    assert [one.verdict for one in found] == [one.verdict for one in wanted]
-    assert [one.level for one in found] == pytest.approx([one.level for one in wanted])
-    assert len({one.level for one in wanted}) > 1
-
-
-def test_an_interval_that_says_nothing_does_not_overflow() -> None:
-    [_, judgement] = judge_each([estimate(0.0, 0.01), estimate(0.0, 900.0)], [0.01, 0.9])
-    assert judgement.verdict == "inconclusive"
-    assert (judgement.low, judgement.high) == (0.0, math.exp(700))
-
-
-def test_unchanged_code_is_found_unchanged_within_its_calibrated_margin() -> None:
-    case = case_of(CASE, spread=0.05)
-    margin = case.margin_in_turn()
-    logs = np.random.default_rng(6).normal(0, 0.05, (4000, LOOKS[-1]))
-    assert power.decide(logs, margin).share("equivalent") > 0.99
-    assert case_of(CASE, spread=1e-5).margin_in_turn() == 0.01  # never less
-
-
-def test_few_pairs_make_a_wider_margin_than_many() -> None:
-    few, many = (case_of(CASE, pairs=pairs).margin_in_turn() for pairs in (4, 64))
-    assert few > 1.5 * many
-
-
-def test_sides_of_one_round_are_judged_by_the_spread_that_was_calibrated() -> None:
-    case = case_of(CASE, spread=0.001)
-    [far] = judge([case.estimate([math.log(1.0)], [math.log(1.3)])])
-    [near] = judge([case.estimate([math.log(1.0)], [math.log(1.05)])])
-    assert (far.verdict, near.verdict) == ("regressed", "inconclusive")
-
-
-# Found again in the store
+# What is stored
 
 
 def environment(cpu: str, *calibrated: CaseCalibration, device: str = "CPU") -> dict[str, Any]:
@@ -223,37 +143,6 @@ def run_of(run_id: str, kind: str | None, facts: dict[str, Any], minute: int = 0
 def store(tmp_path: Path) -> Iterator[Store]:
     with Store.open(str(tmp_path / "results.sqlite")) as opened:
         yield opened
-
-
-def test_the_newest_calibration_of_such_a_machine_counts_and_no_other(store: Store) -> None:
-    def keep(run_id: str, facts: dict[str, Any], minute: int, kind: str | None) -> None:
-        store.create_run(run_of(run_id, kind, facts, minute), [])
-
-    keep("old", environment("x", case_of(CASE, 0.01)), 1, "calibration")
-    keep("new", environment("x", case_of(CASE, 0.02)), 2, "calibration")
-    keep("few", environment("x", case_of(CASE, 0.03, pairs=3)), 3, "calibration")
-    keep("another cpu", environment("y", case_of(CASE, 0.04)), 4, "calibration")
-    keep("another device", environment("x", case_of(CASE, 0.05), device="GPU"), 5, "calibration")
-    keep("no calibration", environment("x", case_of(CASE, 0.06)), 6, None)
-    found = stored(store, environment("x"))
-    assert found.keys() == {CASE}
-    assert found[CASE].pair_spread == pytest.approx(0.02)
-    assert stored(store, environment("z")) == {}
-
-
-def test_a_case_without_a_calibration_is_refused_by_name(store: Store) -> None:
-    case = Case("fake", "sum", (("n", 7),), Target("fake", ("cpu",)), Work())
-    with pytest.raises(UsageError, match=r"sum\[n=7\]@fake:cpu; `devbench calibrate`"):
-        margins_in_turn(store, environment("x"), [case])
-
-
-def test_margins_of_two_runs_grow_with_fewer_rounds_until_they_are_refused(store: Store) -> None:
-    facts = environment("x", case_of(CASE, 0.005))
-    store.create_run(run_of("one", "calibration", facts), [])
-    many, some = (margins_by_rounds(store, facts, {CASE: (n, n)})[CASE] for n in (15, 5))
-    assert 0.1 < many < some / 2
-    with pytest.raises(UsageError, match="at rest; of two runs, take more rounds"):
-        margins_by_rounds(store, facts, {CASE: (5, 1)})
 
 
 @pytest.mark.parametrize("data", [{"pairs": ["much"]}, {"pairs": [math.inf]}, 3])
@@ -313,6 +202,7 @@ def test_so_many_steps_are_really_taken_for_one(tmp_path: Path) -> None:
         seed=0,
         limits=LIMITS,
         scratch=str(tmp_path),
+        kept=None,
         check=None,
         roots=[],
         repeat=8,
