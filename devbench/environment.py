@@ -9,7 +9,11 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from pathlib import Path
 
+from devbench.detection import Nvml, NvmlError
+from devbench.detection.files import read_line, read_text
+from devbench.detection.nvml import Pynvml
 from devbench.model import Json
 
 #: Environment variables that change speed or visibility of devices. Only these are recorded: others
@@ -48,8 +52,14 @@ ALLOWED = (
     "TORCH_*",
     "PYTORCH_*",
     "MALLOC_*",
+    "DNNL_*",
+    "NSYS_*",
+    "PYTHONDEVMODE",
     "LD_PRELOAD",
 )
+
+
+CPU = "sys/devices/system/cpu"
 
 
 def gather(machine: Json) -> dict[str, Json]:
@@ -61,7 +71,38 @@ def gather(machine: Json) -> dict[str, Json]:
         "python": platform.python_version(),
         "git": git_state(),
         "variables": allowed_variables(os.environ),
+        "placement": placement(machine),
     }
+
+
+def placement(machine: Json, root: Path = Path("/"), nvml: Nvml | None = None) -> dict[str, Json]:
+    """What decides how well host and GPUs go together, beyond what detection says of each alone.
+
+    allowed_cpus: the CPUs that this process may run on, in the kernel's form. frequency_driver: of the
+    CPUs; what a governor does depends on it. displays: UUID (or PCI bus id) of a GPU → whether it draws
+    a screen. None where it is not told.
+    """
+    status = read_text(root, "proc/self/status") or ""
+    allowed = re.search(r"^Cpus_allowed_list:\s*(\S+)$", status, re.MULTILINE)
+    nvml = nvml or Pynvml()
+    return {
+        "allowed_cpus": allowed[1] if allowed else None,
+        "frequency_driver": read_line(root, f"{CPU}/cpu0/cpufreq/scaling_driver"),
+        "displays": {
+            name: _draws_a_screen(nvml, gpu["index"])
+            for gpu in machine.get("gpus", ())
+            if (name := gpu.get("uuid") or gpu.get("pci_bus_id"))
+        },
+    }
+
+
+def _draws_a_screen(nvml: Nvml, index: int) -> bool | None:
+    try:
+        nvml.query("nvmlInit")
+        handle = nvml.query("nvmlDeviceGetHandleByIndex", index)
+        return bool(nvml.query("nvmlDeviceGetDisplayActive", handle))
+    except NvmlError:  # boards without a connector do not support the question
+        return None
 
 
 def allowed_variables(environ: Mapping[str, str]) -> dict[str, str]:

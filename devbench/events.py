@@ -34,13 +34,12 @@ class Doing:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A measurement was committed. `done` of `total` visits are made; `left_s` extrapolates."""
+    """A measurement was committed. `done` of `total` visits are made."""
 
     case: Case
     measurement: Measurement
     done: int
     total: int
-    left_s: float
 
 
 @dataclass(frozen=True, slots=True)

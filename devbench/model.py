@@ -46,7 +46,7 @@ QUALITY_REASONS: Final[Mapping[str, str]] = {
     "rounds-disagree": "the round medians spread by more than 10 %",
     "few-samples": "a round has fewer than 5 samples",
     "below-resolution": "a sample is shorter than 500 ticks of the clock",
-    "beats-ceiling": "the rate exceeds the measured ceiling by more than 10 %: one of them is wrong",
+    "beats-ceiling": "the rate exceeds the peak, or the measured ceiling by 10 %: one of them is wrong",
     "throttled": "the GPU was slowed down by heat, by its power brake or by its hardware",
     "power-capped": "the GPU held its clock down to stay inside its power limit",
     "clock-dropped": "the GPU's clock moved by more than 10 % while timing",
@@ -162,7 +162,12 @@ class Device:
     """One compute device as one framework addresses it.
 
     `address` is the framework's own (``cpu``, ``cuda:0``, ``GPU:0``); `physical` names the thing
-    itself (``cpu``, a GPU's UUID or PCI bus id) and is what frameworks are joined on.
+    itself (``cpu``, a GPU's UUID or PCI bus id) and is what frameworks are joined on. None: the
+    framework does not tell.
+
+    multiprocessors: NVIDIA's SMs, AMD's compute units, Intel's Xe cores.
+    unified_memory: whether the device computes in the host's memory instead of one of its own.
+    dtypes: the formats of `DTYPES` that tensors on it can have, and tfloat32 where products can.
     """
 
     framework: str
@@ -172,6 +177,11 @@ class Device:
     physical: str
     memory_bytes: int | None = None
     compute_capability: str | None = None
+    architecture: str | None = None
+    pci_bus_id: str | None = None
+    multiprocessors: int | None = None
+    unified_memory: bool | None = None
+    dtypes: tuple[str, ...] | None = None
 
     @property
     def id(self) -> str:

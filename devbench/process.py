@@ -13,8 +13,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from devbench.detection.files import read_text
 from devbench.errors import DevbenchError
 from devbench.protocol import Message, ProtocolError, decode, encode
+
+
+def oom_kills(root: Path = Path("/")) -> int | None:
+    """How many processes the kernel has killed for want of memory, of the machine's or of a control
+    group's; None where it does not count them.
+
+    Its killer sends SIGKILL, as a person or a batch system may too: only the count tells them apart.
+    """
+    for line in (read_text(root, "proc/vmstat") or "").splitlines():
+        name, _, count = line.partition(" ")
+        if name == "oom_kill":
+            return int(count)
+    return None
 
 
 class WorkerGone(DevbenchError):
@@ -43,6 +57,7 @@ class WorkerProcess:
     ) -> None:
         """module: what it runs, with its arguments. cwd: where, if not here."""
         self._log = log
+        self._oom_kills = oom_kills()
         self._log_start = log.stat().st_size if log.exists() else 0
         with log.open("ab") as chatter:
             self._process = subprocess.Popen(
@@ -98,7 +113,13 @@ class WorkerProcess:
         last = self._last_words()
         if code < 0:
             name = signal.Signals(-code).name
-            hint = " (the kernel's out-of-memory killer sends this)" if name == "SIGKILL" else ""
+            if name != "SIGKILL":
+                return WorkerGone("signal", f"{name}{last}")
+            if (oom_kills() or 0) > (self._oom_kills or 0):
+                return WorkerGone(
+                    "out-of-memory", f"the kernel ended it for want of memory (SIGKILL){last}"
+                )
+            hint = "" if self._oom_kills is not None else " (as when memory runs out)"
             return WorkerGone("signal", f"{name}{hint}{last}")
         return WorkerGone("exit", f"exit status {code}{last}")
 

@@ -1,23 +1,26 @@
 """The messages between the runner and its workers: one JSON object a line, versioned.
 
-=============  ============================================================  ==================
+=============  =============================================================  ==================
 runner sends   with                                                          worker answers
-=============  ============================================================  ==================
+=============  =============================================================  ==================
 start          target, threads                                               ready, or failed
 describe       framework, threads                                            described
-measure        source, benchmark, params, round, seed, limits, reference     doing …, measured
+measure        source, benchmark, params, seed, limits, scratch, kept, check  doing …, measured
 hold           as measure, and roots                                         doing …, held
 burst          seconds, samples (at least), yardstick (yes or no)            taken
 drop           nothing                                                       dropped
 ceilings       dtypes, seconds (of a probe)                                  ceilings
-reference      source, benchmark, params, seed, path                         referenced
+reference      source, benchmark, params, seed, path, kept                   referenced
 selftest       framework, threads, seconds (of a repetition)                 readings …, tested
 (end of file)                                                                exits
-=============  ============================================================  ==================
+=============  =============================================================  ==================
 
 ``hold`` builds and warms up a case and keeps it, and says what was loaded from below ``roots``; each
 ``burst`` then takes some samples of it, until ``drop``. So two workers can be timed in turn. With
 ``repeat`` so many steps count as one, by which a step of known extra work is made.
+
+``scratch`` is a folder for the case's files, ``kept`` one where inputs stay from visit to visit, and
+``check`` the file of the expected values. ``referenced`` says whether it was memory that was lacking.
 
 ``doing`` tells the phase (build, warm-up, timing, check) for the progress display.
 """

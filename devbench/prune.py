@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -45,7 +44,8 @@ def reason_to_skip(
     if size is None or not measured:
         return None
     value, other, measurement = measured[-1]
-    seconds = statistics.median(measurement.samples)
+    # The fastest sample: what disturbed the others must not cost a larger size its measurement.
+    seconds = min(measurement.samples)
     at_work = seconds if seconds >= TELLING_S else WORK_IN_SHORT * seconds
     predicted = at_work * _growth(other, case, size)
     if predicted <= settings.step_s:

@@ -7,7 +7,6 @@ loaded is an error, since it was asked for.
 from __future__ import annotations
 
 import ast
-import hashlib
 import importlib
 import importlib.util
 import linecache
@@ -18,15 +17,17 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from devbench.declare import Benchmark
 from devbench.errors import DeclarationError, UsageError, unknown
 from devbench.frameworks.base import Framework
 from devbench.model import Json
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +158,8 @@ def _import(source: Source) -> ModuleType:
         if folder not in sys.path:  # its own helpers lie beside it, as with `python file.py`
             sys.path.insert(0, folder)
     else:
+        import hashlib
+
         digest = hashlib.sha256(source.location.encode()).hexdigest()[:12]
         text, filename = source.location, f"<devbench {source.suite} {digest}>"
         # inspect finds file and line of a declaration through linecache.
@@ -295,6 +298,9 @@ def reporter(name: str, group: str = "devbench.reporters") -> Callable[..., Any]
 
 def _points(group: str) -> list[EntryPoint]:
     """Entry points of a group, the built-in ones first, each name once."""
+    # Here, since it brings the modules of e-mail with it, and most verbs ask for no plugin.
+    from importlib.metadata import entry_points
+
     points: dict[str, EntryPoint] = {}
     own = [
         point for point in entry_points(group=group) if point.dist and point.dist.name == "devbench"

@@ -62,8 +62,6 @@ class Runner:
     log: Path
     done: dict[tuple[str, int], Measurement] = field(default_factory=dict)
     _deadline: float | None = None
-    _began: float = 0.0
-    _visits_made: int = 0
     _scratch: Path = Path()
     _references: References = field(init=False)
 
@@ -72,10 +70,8 @@ class Runner:
 
         Raises BudgetExhausted when the time budget ends before anything was measured at all.
         """
-        if not self._began:
-            self._began = time.monotonic()
-            if self.settings.time_budget_s is not None:
-                self._deadline = self._began + self.settings.time_budget_s
+        if self._deadline is None and self.settings.time_budget_s is not None:
+            self._deadline = time.monotonic() + self.settings.time_budget_s
         with tempfile.TemporaryDirectory(prefix="devbench-") as scratch:
             self._scratch = Path(scratch)
             self._references = References(
@@ -126,6 +122,7 @@ class Runner:
                         )
                     self._await_ready(worker, target)
                     with self._serving(target), self._sampler(worker, target) as sampler:
+                        self._record_no_peak(target, sampler.no_cpu_clock)
                         if not self._measure_ceilings(worker, target):
                             continue  # the worker is gone; a fresh one goes on
                         while waiting:
@@ -221,7 +218,6 @@ class Runner:
                 facts["threads_used"] = self._target_facts(case.target).get("threads_used")
                 if telemetry is not None:
                     facts["telemetry"] = _without_nulls(telemetry.to_json())
-                    self._record_no_peak(case.target, telemetry)
                 return facts
 
     def _commit(self, case: Case, round_: int, started_at: str | None = None, **facts: Any) -> None:
@@ -230,18 +226,8 @@ class Runner:
         )
         self.sink.add_measurement(self.run_id, measurement)
         self.done[case.id, round_] = measurement
-        self._visits_made += 1
-        left = self._visits_left()
-        elapsed = time.monotonic() - self._began
-        self.tell(
-            Done(
-                case,
-                measurement,
-                len(self.done),
-                len(self.done) + left,
-                elapsed / self._visits_made * left,
-            )
-        )
+        total = len(self.done) + self._visits_left()
+        self.tell(Done(case, measurement, len(self.done), total))
 
     def _visits_left(self) -> int:
         return sum(
@@ -342,16 +328,16 @@ class Runner:
         ]
         return Sampler(gpus, worker_pid=worker.pid)
 
-    def _record_no_peak(self, target: Target, watched: Summary) -> None:
-        """Why the rows of a CPU have no `peak_fraction`, where that is so: the first reason met."""
+    def _record_no_peak(self, target: Target, no_clock: str | None) -> None:
+        """Why no row of a CPU can have a `peak_fraction`, where that is so."""
         facts = self._target_facts(target)
-        if facts.get("physical_device") != "cpu" or "peak_unread" in facts:
+        if facts.get("physical_device") != "cpu":
             return
         host = machine_from_json(self.environment["machine"]).host
         if find_core(host) is None:
             facts["peak_unread"] = f"what a core of {host.cpu_model} does a clock is not known"
-        elif watched.host.cpu_clock_hz is None:
-            facts["peak_unread"] = watched.host.unread.get("cpu_clock_hz")
+        elif no_clock is not None:
+            facts["peak_unread"] = no_clock
 
     @contextmanager
     def _serving(self, target: Target) -> Iterator[None]:

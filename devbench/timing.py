@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import sys
 import time as clocks
@@ -59,8 +60,8 @@ def time(function: Callable[..., Any], *args: Any, seconds: float = 0.5, **kwarg
             f"devbench.time takes a function and its arguments, e.g. devbench.time(f, x), not "
             f"{type(function).__name__}; write f, not f(x)"
         )
-    if not seconds > 0:
-        raise UsageError(f"seconds must be positive, not {seconds!r}")
+    if not 0 < seconds < math.inf:
+        raise UsageError(f"seconds must be a number above zero, not {seconds!r}")
 
     def run() -> Any:
         return function(*args, **kwargs)
@@ -78,8 +79,7 @@ def time(function: Callable[..., Any], *args: Any, seconds: float = 0.5, **kwarg
     del result
 
     timer, device = _timer(found)
-    once = timer(run, 1) + timer(run, 1)
-    block = sampling.choose_block(timer, min(once), sampling.clock_tick())
+    block = sampling.find_block(timer, run, sampling.clock_tick())
     limits = sampling.Limits(warmup_s=2 * seconds, share_s=seconds)
 
     def sample() -> tuple[float, ...]:

@@ -8,6 +8,7 @@ project's benchmarks write; whether something got slower is told by ``devbench a
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from devbench.pytest_plugin.benchmark import DeviceBenchmark
 from devbench.pytest_plugin.holding import holding
 
 pytestmark = [
-    pytest.mark.benchmark(max_time=0.3, min_rounds=5),
+    pytest.mark.benchmark(max_time=0.3, min_rounds=3),
     # What the frameworks and their libraries warn of is no failure of a benchmark.
     pytest.mark.filterwarnings("default"),
 ]
@@ -33,7 +34,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     name = metafunc.config.getoption("devbench_framework")
     if name is None:
         raise pytest.UsageError("say which framework: pytest suites --devbench-framework torch")
-    cases = _cases([Target(name, ("cpu",))])
+    cases = _cases((Target(name, ("cpu",)),))
     ids = [case.id.partition("@")[0] for case in cases]
     metafunc.parametrize("point", [case.id.partition("@")[0] for case in cases], ids=ids)
 
@@ -48,7 +49,7 @@ def test_suite(
     """The point of a sweep on the device; that its result is right is checked by ``devbench run``."""
     here, framework = device_benchmark.device, device_benchmark.framework
     devices = holding(pytestconfig).machine.devices
-    targets = [Target(one.framework, (one.address,)) for one in devices]
+    targets = tuple(Target(one.framework, (one.address,)) for one in devices)
     case = next(
         case
         for case in _cases(targets)
@@ -77,6 +78,7 @@ def test_suite(
         device_benchmark(step)
 
 
-def _cases(targets: list[Target]) -> tuple[Case, ...]:
+@cache
+def _cases(targets: tuple[Target, ...]) -> tuple[Case, ...]:
     chosen = choose(registry.load_catalog(), ())
     return make_cases(chosen, targets, {}, quick=True)

@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from devbench.environment import allowed_variables, gather, git_state, without_password
+from devbench.doctor.recording import RecordedCalls
+from devbench.environment import (
+    allowed_variables,
+    gather,
+    git_state,
+    placement,
+    without_password,
+)
 
 GIT = ("git", "-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false")
 
@@ -52,6 +59,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "PYTORCH_CUDA_ALLOC_CONF",
         "LD_PRELOAD",
         "MALLOC_ARENA_MAX",
+        "DNNL_VERBOSE",
+        "NSYS_PROFILING_SESSION_ID",
+        "PYTHONDEVMODE",
     ],
 )
 def test_what_changes_speed_is_recorded(name: str) -> None:
@@ -145,3 +155,38 @@ def test_the_environment_of_a_run_can_be_stored(
     assert facts["python"] == ".".join(map(str, sys.version_info[:3]))
     assert facts["variables"]["OMP_NUM_THREADS"] == "2"
     assert "hunter2" not in json.dumps(facts)
+
+
+# ---- where host and GPUs stand to each other
+
+
+def test_what_a_slow_gpu_is_explained_with_is_recorded(tmp_path: Path) -> None:
+    for name, text in {
+        "proc/self/status": "Name:\tpython\nCpus_allowed_list:\t0-3,8\n",
+        "sys/devices/system/cpu/cpu0/cpufreq/scaling_driver": "acpi-cpufreq\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    calls = {
+        "nvmlInit()": 0,
+        **{f"nvmlDeviceGetHandleByIndex({index})": f"gpu{index}" for index in range(3)},
+        "nvmlDeviceGetDisplayActive(gpu0)": 1,
+        "nvmlDeviceGetDisplayActive(gpu1)": 0,
+    }
+    machine = {
+        "gpus": [
+            {"index": 0, "uuid": "GPU-0"},
+            {"index": 1, "uuid": None, "pci_bus_id": "00000000:02:00.0"},
+            {"index": 2, "uuid": "GPU-2"},
+        ]
+    }
+    assert placement(machine, tmp_path, RecordedCalls(calls)) == {
+        "allowed_cpus": "0-3,8",
+        "frequency_driver": "acpi-cpufreq",
+        "displays": {"GPU-0": True, "00000000:02:00.0": False, "GPU-2": None},
+    }
+
+
+def test_a_machine_that_tells_nothing_is_recorded_as_such(tmp_path: Path) -> None:
+    told = placement({}, tmp_path, RecordedCalls({}))
+    assert told == {"allowed_cpus": None, "frequency_driver": None, "displays": {}}

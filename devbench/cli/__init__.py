@@ -32,21 +32,35 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        # To convert an option that was not given typer imports pydantic, unless its value is a bool
+        # already: a third of what `devbench detect` would take.
+        "default_map": dict.fromkeys(("help", "install_completion", "show_completion"), False)
+        | {"detect": {"help": False}},
+    },
 )
 app.command("detect")(detect.detect)
-app.add_typer(doctor.app, name="doctor")
+app.add_typer(
+    doctor.app,
+    name="doctor",
+    short_help="Say why a GPU is not used, is slow, or cannot be trusted.",
+)
 app.command("list")(list_.list_)
 app.command("run")(run.run)
 app.command("runs")(runs.runs)
 app.command("show")(show.show)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)
-app.command("ab")(ab.ab)
-app.command("calibrate")(calibrate.calibrate)
+app.command("ab", short_help="Tell whether HEAD is slower than BASE, timed in turn.")(ab.ab)
+app.command("calibrate", short_help="Tell how small a slowdown this machine can show.")(
+    calibrate.calibrate
+)
 app.command("history")(history.history)
 app.command("selftest")(selftest.selftest)
-app.command("stress")(stress.stress)
+app.command("stress", short_help="Look for faults of each device, in results and in speed.")(
+    stress.stress
+)
 app.command("export")(transfer.export)
 app.command("import")(transfer.import_)
 

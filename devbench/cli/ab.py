@@ -78,6 +78,7 @@ def ab(
     Exits with 1 where something regressed or broke, 3 where nothing could be compared, 4 where a
     question is left open.
     """
+    from devbench.cli.ending import ended_in_order
     from devbench.regress.ab import Request, interleave
     from devbench.store import Store
 
@@ -98,8 +99,12 @@ def ab(
         label=label,
         time_budget_s=time_budget,
     )
-    with Store.open(store_location(store)) as opened, Live() as live:
-        comparison = interleave(request, opened, live.tell)
+    with ended_in_order(), Store.open(store_location(store)) as opened, Live() as live:
+        try:
+            comparison = interleave(request, opened, live.tell)
+        except KeyboardInterrupt:
+            note("interrupted; what was measured is stored, and `devbench runs` lists it")
+            raise typer.Exit(130) from None
     sys.stdout.write(report(comparison))
     raise typer.Exit(comparison.exit_code)
 
@@ -138,6 +143,8 @@ class Live:
                     f"devbench ab: {event.base.name} against {event.head.name}, {len(event.cases)} "
                     f"cases, log {event.log}"
                 )
+                for sentence in event.left_out:
+                    note(sentence)
                 for case_id, margin in event.margins.items():
                     note(f"{case_id}: up to {margin:.1%} is taken for none, as calibrated")
             case PairDone():

@@ -47,7 +47,7 @@ def calibrate(
     """Tell how small a slowdown this machine can show, and how often it cries wolf.
 
     Times the same code against itself and against known extra work, in pairs of fresh processes as
-    `devbench ab` does. What it finds is stored; `devbench ab --margin calibrated` uses it.
+    `devbench ab` does. What it finds is stored; `--margin calibrated` of `ab` and `compare` uses it.
 
     Exits with 1 where a case could not be timed, 3 where none could.
     """
@@ -110,7 +110,8 @@ def _show(found: Calibration) -> None:
 
 
 _MEANING: Final = """
-Spread: standard deviation of pairs of fresh processes, and of single ones.
+Spread: standard deviation of pairs of fresh processes, and of single ones in
+units of the fixed step beside them (of seconds where there is none).
 Alarms: the same code called slower by more than 3 %, of the comparisons that
 these pairs make up; and the chance of it that so few cannot exclude. 300
 without an alarm would show that it is under 1 %.
@@ -126,7 +127,7 @@ def _row(one: Figures) -> tuple[str, ...]:
     return (
         one.case_id,
         _percent(one.pair_spread),
-        _percent(one.round_spread),
+        _percent(one.round_spread if one.yardstick_spread is None else one.yardstick_spread),
         "–" if alarms is None else f"{alarms.seen} of {alarms.comparisons}",
         _percent(None if alarms is None else alarms.at_most),
         _percent(one.catches_in_turn),

@@ -12,7 +12,7 @@ from devbench.cli.judging import (
     AllowOption,
     FormatOption,
     MarginOption,
-    parse_share,
+    parse_margin,
     reporter_of,
 )
 
@@ -42,12 +42,20 @@ def compare(
     Exits with 1 where something regressed or broke, 3 where nothing could be compared, 4 where a
     question is left open.
     """
+    from devbench.regress import margins
     from devbench.regress.compare import compare as compare_sides
     from devbench.regress.sides import read_side
+    from devbench.store import Store
 
     report = reporter_of(format_, as_json)
-    share = parse_share(margin)
-    sides = [read_side(reference, store_location(store)) for reference in (base, new)]
-    comparison = compare_sides(*sides, margin=share, allow_inconclusive=allow_inconclusive)
+    share = parse_margin(margin)
+    first, second = (read_side(reference, store_location(store)) for reference in (base, new))
+    known = {}
+    if share is None or second.kind == "pytest-benchmark":  # a file is a single process
+        with Store.open(store_location(store), create=False) as opened:
+            known = margins.stored(opened, margins.environment_of(second))
+    comparison = compare_sides(
+        first, second, margin=share, calibrated=known, allow_inconclusive=allow_inconclusive
+    )
     sys.stdout.write(report(comparison))
     raise typer.Exit(comparison.exit_code)

@@ -39,6 +39,7 @@ def detect(
         Hardware,
         join,
         machine_to_json,
+        read_amd_gpus,
         read_gpus,
         read_health,
         read_host,
@@ -57,8 +58,9 @@ def detect(
             _section(out, "Host", host_rows(host))
         gpus, nvml_error = read_gpus()
         health = [read_health(Pynvml(), gpu.index) for gpu in gpus]
+        amd = read_amd_gpus()
         if out is not None:
-            _section(out, "GPUs", gpu_rows(gpus, health, nvml_error))
+            _section(out, "GPUs", gpu_rows(gpus, health, nvml_error, amd))
         broken = [] if no_frameworks else [_broken(row) for row in broken_frameworks()]
         names = [*adapters, *(answer.name for answer in broken)]
         if out is not None and names:
@@ -69,7 +71,7 @@ def detect(
             if out is not None:
                 _print_rows(out, [(answer.name, _answer_text(answer))], max(map(len, names)))
     answers.sort(key=lambda answer: names.index(answer.name))  # whichever answered first
-    machine = join(Hardware(host, gpus, nvml_error), answers)
+    machine = join(Hardware(host, gpus, nvml_error, amd), answers)
     if out is None:
         data = machine_to_json(machine)
         for gpu, found in zip(data["gpus"], health, strict=True):
@@ -78,6 +80,9 @@ def detect(
     elif names:
         out.print()
         out.print(_device_table(machine))
+        from devbench.cli.hardware import framework_rows
+
+        _section(out, "Frameworks and their devices", framework_rows(machine))
 
 
 def _broken(row: Broken) -> FrameworkAnswer:

@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 MarginOption = Annotated[
     str,
-    typer.Option("--margin", metavar="SHARE", help="A change up to this is taken for none."),
+    typer.Option(
+        "--margin",
+        metavar="SHARE|calibrated",
+        help="A change up to this is taken for none; calibrated: what `devbench calibrate` stored.",
+    ),
 ]
 AllowOption = Annotated[
     bool,
@@ -38,13 +42,14 @@ def reporter_of(format_: str | None, as_json: bool) -> Callable[[Comparison], An
 
 def parse_share(text: str) -> float:
     """``3%`` or ``0.03`` as a share. Raises UsageError."""
-    number = text.strip().removesuffix("%")
-    try:
-        value = float(number)
-    except ValueError:
-        raise UsageError(f"--margin {text!r} is no share; it reads like 3% or 0.03") from None
-    if not text.strip().endswith("%"):
-        if value >= 1:
-            raise UsageError(f"--margin {text} would be {100 * value:g} %; do you mean {text}%?")
-        return value
-    return value / 100
+    share = parse_margin(text)
+    if share is None:
+        raise UsageError(f"--margin {text!r} is no share; it reads like 3% or 0.03")
+    return share
+
+
+def parse_margin(text: str) -> float | None:
+    """The same; None for ``calibrated``."""
+    from devbench.regress import margins  # with scipy
+
+    return margins.parse_margin(text)

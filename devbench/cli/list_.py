@@ -92,6 +92,7 @@ def _print(answer: dict[str, Any]) -> None:
             for suite in answer["suites"]
             for one in suite["benchmarks"]
         ],
+        below=("axes", *frameworks),
     )
     print()
     print_table(

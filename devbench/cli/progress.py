@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from devbench.cli.common import console, note
+from devbench.cli.estimate import Estimate
 from devbench.events import Bisecting, Doing, Done, Event, Probing, Starting
 
 if TYPE_CHECKING:
@@ -23,9 +24,9 @@ class Progress:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._estimate = Estimate(session)
         self._live = sys.stderr.isatty()
         self._last_line = 0.0
-        self._target = ""
 
     def __enter__(self) -> Self:
         session = self._session
@@ -35,13 +36,20 @@ class Progress:
         )
         if self._live:
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+            from rich.table import Column
 
             self._bar = Progress(
                 BarColumn(bar_width=16),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[left]:>7}"),
-                TextColumn("{task.description}", markup=False),
+                TextColumn("{task.fields[left]}"),
+                # On one line: a case's id is longer than a narrow terminal has room for.
+                TextColumn(
+                    "{task.description}",
+                    markup=False,
+                    table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
+                ),
                 console=console(stderr=True),
+                expand=True,  # so that it is the description that gives way
                 refresh_per_second=1,
                 transient=True,
             )
@@ -61,6 +69,7 @@ class Progress:
 
     def tell(self, event: Event) -> None:
         """Show one event of the run."""
+        self._estimate.learn(event)
         match event:
             case Bisecting():
                 sizes = dict.fromkeys(case.id.rpartition("@")[0] for case in event.cases)
@@ -70,7 +79,7 @@ class Progress:
             case Probing():
                 self._show(f"ceilings of {event.target}")
             case Doing():
-                self._show(f"{event.case.id}: {event.phase}")
+                self._show(f"{event.phase}: {event.case.id}")
             case Done():
                 self._done(event)
 
@@ -82,11 +91,7 @@ class Progress:
 
     def _done(self, event: Done) -> None:
         measurement = event.measurement
-        left = (
-            f"{event.left_s:.0f} s left"
-            if event.left_s < 120
-            else f"{event.left_s / 60:.0f} min left"
-        )
+        left = str(self._estimate)
         if self._live:
             self._bar.update(self._task, completed=event.done, total=event.total, left=left)
         bad = measurement.status not in ("ok", "skipped")
@@ -98,4 +103,5 @@ class Progress:
             outcome = (
                 measurement.status if not bad else f"{measurement.status} ({measurement.reason})"
             )
-            note(f"[{event.done}/{event.total}] {event.case.id}: {outcome}, {left}")
+            said = f"[{event.done}/{event.total}] {event.case.id}: {outcome}"
+            note(f"{said}, {left}" if left else said)

@@ -24,6 +24,7 @@ def runs(as_json: JsonOption = False, store: StoreOption = None) -> None:
         print_table(
             ("run", "label", "started (UTC)", "state", "cases", "host", "cpu", "frameworks"),
             [_cells(row) for row in rows],
+            below=("cases", "host", "cpu", "frameworks"),
         )
     else:
         note(f"the results store {name} holds no run yet; `devbench run` makes one")

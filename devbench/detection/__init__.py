@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from devbench.detection.amd import read_amd_gpus as read_amd_gpus
 from devbench.detection.asking import Asking as Asking
 from devbench.detection.asking import ask_frameworks as ask_frameworks
 from devbench.detection.asking import start_asking as start_asking
@@ -25,6 +26,7 @@ from devbench.detection.join import why_unseen as why_unseen
 from devbench.detection.nvml import Nvml as Nvml
 from devbench.detection.nvml import NvmlError as NvmlError
 from devbench.detection.nvml import read_gpus as read_gpus
+from devbench.detection.records import AmdGpu as AmdGpu
 from devbench.detection.records import FrameworkAnswer as FrameworkAnswer
 from devbench.detection.records import Gpu as Gpu
 from devbench.detection.records import Hardware as Hardware
@@ -37,6 +39,6 @@ from devbench.detection.records import machine_to_json as machine_to_json
 
 
 def read_hardware(root: Path = Path("/"), nvml: Nvml | None = None) -> Hardware:
-    """Host and NVIDIA GPUs. `root` and `nvml` are given where a recorded machine is read instead."""
+    """Host and GPUs. `root` and `nvml` are given where a recorded machine is read instead."""
     gpus, nvml_error = read_gpus(nvml, root)
-    return Hardware(read_host(root), gpus, nvml_error)
+    return Hardware(read_host(root), gpus, nvml_error, () if nvml else read_amd_gpus())

@@ -34,36 +34,43 @@ def normalize_bus_id(text: str) -> str | None:
 
 def join(hardware: Hardware, answers: Iterable[FrameworkAnswer]) -> Machine:
     """All devices of all frameworks under one name each: ``cpu``, the UUID of the GPU (or of the MIG
-    slice) where NVML knows it, else its PCI bus id; an address that tells neither stays its own."""
+    slice) where NVML or a framework knows it, else its PCI bus id; an address that tells neither stays
+    its own. A GPU gets its number of multiprocessors from a framework that sees it."""
     answers = tuple(answers)
-    names = _canonical_names(hardware.gpus)
-    return Machine(
-        hardware.host,
-        hardware.gpus,
-        hardware.nvml_error,
-        answers,
-        tuple(
-            _joined(device, names, hardware)
-            for answer in answers
-            if answer.view is not None
-            for device in answer.view.devices
-        ),
+    seen = [device for answer in answers if answer.view for device in answer.view.devices]
+    names = _canonical_names(hardware.gpus, seen)
+    devices = tuple(_joined(device, names, hardware) for device in seen)
+    counted = {one.physical: one.multiprocessors for one in devices if one.multiprocessors}
+    devices = tuple(replace(one, multiprocessors=counted.get(one.physical)) for one in devices)
+    gpus = tuple(
+        replace(gpu, multiprocessors=counted.get(_own_name(gpu) or "")) for gpu in hardware.gpus
     )
+    return Machine(hardware.host, gpus, hardware.nvml_error, answers, devices, hardware.amd_gpus)
 
 
-def _canonical_names(gpus: Sequence[Gpu]) -> dict[str, str]:
-    """Every name by which a framework may mean an NVML device → the one that is used here."""
+def _canonical_names(gpus: Sequence[Gpu], devices: Sequence[Device]) -> dict[str, str]:
+    """Every name by which a framework may mean a device → the one that is used here.
+
+    Where there is no NVML (AMD, some containers) a framework that tells both the UUID and the bus id of
+    a device gives the name to one that tells the bus id only.
+    """
     names: dict[str, str] = {}
+    for device in devices:
+        if device.pci_bus_id is not None and not _is_index(device.physical):
+            told = normalize_bus_id(device.physical) or device.physical
+            names.setdefault(_key(device.pci_bus_id), told)
     for gpu in gpus:
         own = _own_name(gpu)
         if own is None:
             continue
         slices = [mig.uuid for mig in gpu.mig_devices if mig.uuid]
-        # A partitioned GPU is seen through one slice; its bus id tells which only if there is one.
-        seen_at_bus = slices[0] if len(slices) == 1 else own
         names |= {_key(uuid): uuid for uuid in slices} | {_key(own): own}
         if gpu.pci_bus_id is not None:
-            names[_key(gpu.pci_bus_id)] = seen_at_bus
+            # A process sees one slice of a partitioned GPU, and all frameworks are started alike: its
+            # bus id means the slice that one of them names, or the only one.
+            seen = names.get(_key(names.get(_key(gpu.pci_bus_id), "")))
+            only = slices[0] if len(slices) == 1 else own
+            names[_key(gpu.pci_bus_id)] = seen if seen in slices else only
     return names
 
 
@@ -88,7 +95,11 @@ def _joined(device: Device, names: dict[str, str], hardware: Hardware) -> Device
             name=hardware.host.cpu_model or device.name,
             memory_bytes=device.memory_bytes or hardware.host.usable_memory_bytes,
         )
-    physical = names.get(_key(device.physical)) or normalize_bus_id(device.physical)
+    physical = (
+        names.get(_key(device.physical))
+        or names.get(_key(device.pci_bus_id or ""))
+        or normalize_bus_id(device.physical)
+    )
     if physical is None and _is_index(device.physical):
         # An index means something to its framework alone; two frameworks' `gpu:0` may differ.
         physical = f"{device.framework}:{device.physical}"
@@ -101,11 +112,12 @@ def _joined(device: Device, names: dict[str, str], hardware: Hardware) -> Device
         name=gpu.name or device.name,
         memory_bytes=device.memory_bytes or gpu.memory_bytes,
         compute_capability=device.compute_capability or gpu.compute_capability,
+        pci_bus_id=device.pci_bus_id or gpu.pci_bus_id,
     )
 
 
 def physical_devices(machine: Machine) -> tuple[PhysicalDevice, ...]:
-    """The CPU, every NVIDIA GPU (also one that no framework sees), and what else a framework sees.
+    """The CPU, every NVIDIA and AMD GPU (also one that no framework sees), and what else one sees.
 
     A partitioned GPU stands there as its slices.
     """
@@ -117,6 +129,14 @@ def physical_devices(machine: Machine) -> tuple[PhysicalDevice, ...]:
         if not gpu.mig_devices:
             own = _own_name(gpu) or f"nvml:{gpu.index}"
             found[own] = PhysicalDevice(own, gpu.name, gpu, ())
+    for amd in machine.amd_gpus:
+        own = amd.pci_bus_id or f"amdsmi:{amd.index}"
+        for (
+            device
+        ) in machine.devices:  # a framework may tell a UUID too; AMD SMI's has another form
+            if amd.pci_bus_id and normalize_bus_id(device.pci_bus_id or "") == amd.pci_bus_id:
+                own = device.physical
+        found[own] = PhysicalDevice(own, amd.name, None, ())
     for device in machine.devices:
         known = found.get(device.physical) or PhysicalDevice(device.physical, device.name, None, ())
         found[device.physical] = replace(known, devices=(*known.devices, device))

@@ -6,12 +6,13 @@ Functions and units: https://docs.nvidia.com/deploy/nvml-api/group__nvmlDeviceQu
 from __future__ import annotations
 
 import ctypes
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from devbench.detection.files import read_integer
+from devbench.detection.files import read_integer, read_line
 from devbench.detection.records import Gpu, MigDevice
 from devbench.model import Json
 
@@ -36,12 +37,14 @@ class Pynvml:
             import pynvml
         except ImportError as error:
             raise NvmlError(f"{error} (pip install nvidia-ml-py)") from None
+        # No NVMLError: raised where a driver lacks the version of a function that pynvml prefers.
+        mismatch = getattr(pynvml, "NVMLLibraryMismatchError", AttributeError)
         try:
             return _plain(getattr(pynvml, function)(*arguments))
         except pynvml.NVMLError as error:
             name = type(error).__name__.removeprefix("NVMLError_")
             raise NvmlError(name if name != "NVMLError" else str(error)) from None
-        except AttributeError:  # an older nvidia-ml-py
+        except (AttributeError, mismatch):  # an older nvidia-ml-py, an older driver
             raise NvmlError("FunctionNotFound") from None
         except UnicodeDecodeError:  # seen where a driver returns a name that it never filled in
             raise NvmlError("NotReadable") from None
@@ -65,12 +68,13 @@ def _plain(value: Any) -> Json:
 
 def _field_value(value: Any) -> Json:
     """nvmlFieldValue_t: a union, whose member `valueType` names (nvmlValueType_t)."""
-    member = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")[value.valueType]
-    return {
-        "fieldId": value.fieldId,
-        "nvmlReturn": value.nvmlReturn,
-        "value": getattr(value.value, member) if value.nvmlReturn == 0 else None,
-    }
+    members = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")
+    number = None
+    if value.nvmlReturn == 0:
+        if value.valueType >= len(members):
+            raise NvmlError("NotReadable")  # a type of a driver to come
+        number = getattr(value.value, members[value.valueType])
+    return {"fieldId": value.fieldId, "nvmlReturn": value.nvmlReturn, "value": number}
 
 
 #: Names of the bits: nvmlClocksEventReasons in nvml.h. Several may be set at once.
@@ -146,6 +150,12 @@ class Query:
 
 _SM, _MEMORY = 1, 2  # nvmlClockType_t
 
+#: The plain name is the third version, from driver 510 on.
+RUNNING_PROCESSES: Final = (
+    "nvmlDeviceGetComputeRunningProcesses",
+    "nvmlDeviceGetComputeRunningProcesses_v2",
+)
+
 QUERIES: Final = (
     Query("driver", ("nvmlSystemGetDriverVersion",), handle=False),
     Query(
@@ -196,7 +206,7 @@ QUERIES: Final = (
         lambda mode: COMPUTE_MODES.get(mode, f"mode {mode}"),
     ),
     Query("mig", ("nvmlDeviceGetMigMode",), lambda modes: _on(modes[0])),
-    Query("processes", ("nvmlDeviceGetComputeRunningProcesses",), len),
+    Query("processes", RUNNING_PROCESSES, len),
 )
 
 
@@ -230,9 +240,9 @@ def _read_gpu(nvml: Nvml, index: int, root: Path) -> Gpu:
         found["clock_events"] = decode_clock_events(found["clock_event_mask"])
     if found.get("mig"):
         found["mig_devices"] = _mig_devices(nvml, handle)
-    return Gpu(
-        index=index, numa_node=_numa_node(root, found.get("pci_bus_id")), unread=unread, **found
-    )
+    if "pci_bus_id" in found:
+        found |= _place(root, found["pci_bus_id"])
+    return Gpu(index=index, unread=unread, **found)
 
 
 def answer(nvml: Nvml, query: Query, handle: Any) -> Any:
@@ -274,9 +284,24 @@ def _mig_devices(nvml: Nvml, handle: Any) -> tuple[MigDevice, ...]:
     return tuple(found)
 
 
-def _numa_node(root: Path, pci_bus_id: str | None) -> int | None:
-    """sysfs writes the PCI domain with four digits, NVML with eight."""
-    if pci_bus_id is None:
-        return None
-    node = read_integer(root / "sys/bus/pci/devices" / pci_bus_id[-12:], "numa_node")
-    return node if node is not None and node >= 0 else None
+#: GT/s of a PCIe lane → generation.
+PCIE_GENERATIONS: Final = {2.5: 1, 5.0: 2, 8.0: 3, 16.0: 4, 32.0: 5, 64.0: 6}
+
+
+def _place(root: Path, pci_bus_id: str) -> dict[str, int | None]:
+    """Where a GPU sits, by the kernel: its NUMA node, and what the port above it can do.
+
+    sysfs writes the PCI domain with four digits, NVML with eight. Its folders of devices are links into
+    the tree of ports (https://docs.kernel.org/PCI/sysfs-pci.html); in a virtual machine the port is often
+    one that has no link.
+    """
+    device = root / "sys/bus/pci/devices" / pci_bus_id[-12:]
+    node, port = read_integer(device, "numa_node"), device.resolve().parent
+    # "8.0 GT/s PCIe"; before Linux 5.9 without the decimal and the word
+    speed = re.match(r"(\d+(?:\.\d+)?) GT/s", read_line(port, "max_link_speed") or "")
+    width = read_integer(port, "max_link_width")
+    return {
+        "numa_node": node if node is not None and node >= 0 else None,
+        "pcie_slot_generation_max": PCIE_GENERATIONS.get(float(speed[1])) if speed else None,
+        "pcie_slot_width_max": width or None,  # 0: a port without a link
+    }

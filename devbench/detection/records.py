@@ -69,7 +69,12 @@ class MigDevice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
-    """One NVIDIA GPU as NVML tells it, every field on its own; `unread` says why one is None."""
+    """One NVIDIA GPU as NVML tells it, every field on its own; `unread` says why one is None.
+
+    multiprocessors: as a framework tells it, NVML does not (`devbench.detection.join`).
+    pcie_generation_max, pcie_width_max: the most that the GPU and its slot can do together;
+    pcie_slot_generation_max, pcie_slot_width_max: the slot alone, by the kernel.
+    """
 
     index: int
     name: str | None = None
@@ -78,6 +83,7 @@ class Gpu:
     numa_node: int | None = None
     compute_capability: str | None = None
     cores: int | None = None
+    multiprocessors: int | None = None
     memory_bus_bits: int | None = None
     memory_bytes: int | None = None
     free_memory_bytes: int | None = None
@@ -97,6 +103,8 @@ class Gpu:
     pcie_generation_max: int | None = None
     pcie_width: int | None = None
     pcie_width_max: int | None = None
+    pcie_slot_generation_max: int | None = None
+    pcie_slot_width_max: int | None = None
     utilization: float | None = None
     memory_utilization: float | None = None
     processes: int | None = None
@@ -108,6 +116,30 @@ class Gpu:
     unread: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AmdGpu:
+    """One AMD GPU as AMD SMI tells it, every field on its own; `unread` says why one is None.
+
+    multiprocessors: compute units. power_w: of the socket. temperature_c: at the hottest place.
+    """
+
+    index: int
+    name: str | None = None
+    uuid: str | None = None
+    pci_bus_id: str | None = None
+    architecture: str | None = None
+    multiprocessors: int | None = None
+    memory_bytes: int | None = None
+    used_memory_bytes: int | None = None
+    driver: str | None = None
+    clock_hz: float | None = None
+    clock_max_hz: float | None = None
+    power_w: float | None = None
+    temperature_c: float | None = None
+    utilization: float | None = None
+    unread: Mapping[str, str] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True)
 class Hardware:
     """What can be told without importing a framework. nvml_error: why NVML lists no GPU."""
@@ -115,6 +147,7 @@ class Hardware:
     host: Host
     gpus: tuple[Gpu, ...] = ()
     nvml_error: str | None = None
+    amd_gpus: tuple[AmdGpu, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,9 +176,10 @@ class Machine:
     nvml_error: str | None
     frameworks: tuple[FrameworkAnswer, ...]
     devices: tuple[Device, ...]
+    amd_gpus: tuple[AmdGpu, ...] = ()
 
 
-def to_json(record: Host | Gpu | FrameworkAnswer | Device) -> dict[str, Json]:
+def to_json(record: Host | Gpu | AmdGpu | FrameworkAnswer | Device) -> dict[str, Json]:
     """Plain dicts and lists, ready for ``json.dump``."""
     return {name: _plain(value) for name, value in asdict(record).items()}
 
@@ -163,6 +197,7 @@ def machine_to_json(machine: Machine) -> dict[str, Json]:
         "host": to_json(machine.host),
         "gpus": [to_json(gpu) for gpu in machine.gpus],
         "nvml_error": machine.nvml_error,
+        "amd_gpus": [to_json(gpu) for gpu in machine.amd_gpus],
         "frameworks": [to_json(answer) for answer in machine.frameworks],
         "devices": [to_json(device) for device in machine.devices],
     }
@@ -198,8 +233,13 @@ def machine_from_json(data: Json) -> Machine:
             )
             for answer in data["frameworks"]
         ),
-        devices=tuple(_known(Device, device) for device in data["devices"]),
+        devices=tuple(map(_device, data["devices"])),
+        amd_gpus=tuple(_known(AmdGpu, gpu) for gpu in data.get("amd_gpus", ())),
     )
+
+
+def _device(data: Json) -> Device:
+    return _known(Device, data, dtypes=_tuple(data.get("dtypes")))
 
 
 def view_to_json(view: FrameworkView) -> dict[str, Json]:
@@ -207,9 +247,7 @@ def view_to_json(view: FrameworkView) -> dict[str, Json]:
 
 
 def view_from_json(data: Json) -> FrameworkView:
-    return _known(
-        FrameworkView, data, devices=tuple(_known(Device, device) for device in data["devices"])
-    )
+    return _known(FrameworkView, data, devices=tuple(map(_device, data["devices"])))
 
 
 def _known(record: type[Record], data: Mapping[str, Any], **converted: Any) -> Record:

@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from devbench.detection.files import parse_cpulist
 from devbench.detection.nvml import CLOCK_EVENTS
-from devbench.doctor.checks.slow_gpu import LOW_CLOCK
-from devbench.doctor.checks.slow_host import DEBUGGING
+from devbench.doctor.checks.slow_gpu import LOW_CLOCK, pcie_share
+from devbench.doctor.checks.slow_host import DEBUGGING, keeps_clock_low
 from devbench.model import Case, Json, Measurement, Result, Run
 from devbench.telemetry import GpuSummary, Summary, doubts
 from devbench.telemetry.doubts import POWER_CAP, THROTTLING
@@ -147,23 +148,31 @@ def _causes(
     run: Run, machine: Mapping[str, Json], case: Case, row: Result, visits: Sequence[Measurement]
 ) -> Iterator[Cause]:
     windows = [(Summary.from_json(visit.telemetry), visit.threads or 1) for visit in visits]
+    placement = _mapping(run.info.environment.get("placement"))
+    host = _mapping(machine.get("host"))
     on_cpu = row.physical_device == "cpu"
     moves = row.bound == "link" or case.work.over.startswith(("h2d", "d2h"))
+    # It is not known that all it needs lies in the GPU's memory, or it does not: gradients are exchanged.
+    crosses = moves or row.bound is None or row.world_size > 1
     if not on_cpu:
         names = {row.physical_device} | {gpu.gpu for window, _ in windows for gpu in window.gpus}
         boards = [board for board in _boards(machine) if names & _names(board)]
         watched = [gpu for window, _ in windows for gpu in window.gpus]
-        if moves:
-            yield from _link(boards)
-        elif row.bound != "dispatch":  # between its kernels a GPU rests: its clock explains nothing
+        if not moves and row.bound != "dispatch":
+            # Between the kernels of such a case a GPU rests: its clock explains nothing.
             yield from _power(boards, watched)
             yield from _heat(watched)
             yield from _clock(watched, row.bound is not None)
+        if crosses:
+            yield from _link(boards, watched)
+        if crosses or row.bound == "dispatch":
+            yield from _other_node(boards, host, placement)
         yield from _sharing(watched)
+        yield from _display(boards, placement)
     if on_cpu or moves or row.bound in ("dispatch", None):
         yield from _disturbed(windows)
     if on_cpu:
-        yield from _processor(_mapping(machine.get("host")), row)
+        yield from _processor(host, placement, row)
     yield from _variables(_mapping(run.info.environment.get("variables")), row, on_cpu)
 
 
@@ -211,14 +220,54 @@ def _clock(watched: Sequence[GpuSummary], loaded: bool) -> Iterator[Cause]:
             return
 
 
-def _link(boards: Sequence[Mapping[str, Json]]) -> Iterator[Cause]:
-    """S01, by the width: the generation falls at rest, when the run looked, and rises under load."""
-    for board in boards:
-        width, most = _number(board, "pcie_width"), _number(board, "pcie_width_max")
-        if width is not None and most and width < most:
-            says = f"PCIe ×{width:.0f} of ×{most:.0f} when the run began"
-            yield Cause("pcie-width", says, "S01", 1 - width / most, lasting=True)
+def _link(boards: Sequence[Mapping[str, Json]], watched: Sequence[GpuSummary]) -> Iterator[Cause]:
+    """S01, under load. Where nobody looked then, by the width when the run began: at rest it is the
+    generation that falls."""
+    seen = [
+        gpu for gpu in watched if gpu.pcie_generation is not None and gpu.pcie_width is not None
+    ]
+    for name in dict.fromkeys(gpu.gpu for gpu in seen):
+        own = [gpu for gpu in seen if gpu.gpu == name]
+        generation = max(gpu.pcie_generation or 0 for gpu in own)
+        width = max(gpu.pcie_width or 0 for gpu in own)
+        most_generation, most_width = own[0].pcie_generation_max, own[0].pcie_width_max
+        if not most_generation or not most_width:
+            continue
+        share = pcie_share((generation, width), (most_generation, most_width))
+        if generation < most_generation or width < most_width:
+            says = f"PCIe {generation} ×{width} of {most_generation} ×{most_width}"
+            yield Cause("pcie", says, "S01", 1 - share, lasting=True)
             return
+    for board in boards if not seen else ():
+        told, most = _number(board, "pcie_width"), _number(board, "pcie_width_max")
+        if told is not None and most and told < most:
+            says = f"PCIe ×{told:.0f} of ×{most:.0f} when the run began"
+            yield Cause("pcie", says, "S01", 1 - told / most, lasting=True)
+            return
+
+
+def _other_node(
+    boards: Sequence[Mapping[str, Json]], host: Mapping[str, Json], placement: Mapping[str, Json]
+) -> Iterator[Cause]:
+    """S12"""
+    allowed = set(parse_cpulist(str(placement.get("allowed_cpus") or "")))
+    nodes = host.get("numa_nodes")
+    for node in map(_mapping, nodes if isinstance(nodes, list | tuple) else ()):
+        index, near = node.get("index"), set(parse_cpulist(str(node.get("cpus") or "")))
+        here = any(board.get("numa_node") == index for board in boards)
+        if here and index is not None and near and allowed and not near & allowed:
+            says = f"its CPUs are on another NUMA node than the GPU, {index}"
+            yield Cause("numa", says, "S12", lasting=True)
+            return
+
+
+def _display(
+    boards: Sequence[Mapping[str, Json]], placement: Mapping[str, Json]
+) -> Iterator[Cause]:
+    """S07"""
+    displays = _mapping(placement.get("displays"))
+    if any(displays.get(name) is True for board in boards for name in _names(board) if name):
+        yield Cause("display", "a display is attached to the GPU", "S07")
 
 
 def _sharing(watched: Sequence[GpuSummary]) -> Iterator[Cause]:
@@ -253,12 +302,18 @@ def _weight(word: str, window: Summary) -> float:
     }[word] or 0.0
 
 
-def _processor(host: Mapping[str, Json], row: Result) -> Iterator[Cause]:
-    """S10 and S11. The governor is not judged: what ``powersave`` means depends on the driver."""
+def _processor(
+    host: Mapping[str, Json], placement: Mapping[str, Json], row: Result
+) -> Iterator[Cause]:
+    """S10 and S11"""
     granted = _number(host, "usable_cpus")
     if granted is not None and row.threads is not None and row.threads > max(1.0, granted + 0.999):
         says = f"{row.threads} threads on {granted:g} granted CPUs"
         yield Cause("threads", says, "S10", row.threads / granted, lasting=True)
+    driver = placement.get("frequency_driver")
+    if isinstance(driver, str) and keeps_clock_low(host.get("governor"), driver):
+        says = f"the governor powersave keeps the lowest clock ({driver})"
+        yield Cause("governor", says, "S11", lasting=True)
     if host.get("turbo") is False:
         yield Cause("turbo", "the processor's turbo is off", "S11", lasting=True)
 

@@ -12,6 +12,7 @@ A bundle may come from anybody, so it is read in full and checked in full before
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
@@ -19,7 +20,7 @@ from typing import Any, Final
 
 from devbench import __version__
 from devbench.detection import Gpu, GpuHealth
-from devbench.doctor.facts import Facts, gather
+from devbench.doctor.facts import MAX_DEVICES, Facts, gather
 from devbench.doctor.recording import Recording
 from devbench.doctor.records import CouldNotCheck
 from devbench.errors import UsageError
@@ -34,6 +35,12 @@ MAX_FILES: Final = 20_000
 #: Of a file name below the root; more would not fit below a temporary folder.
 MAX_PATH: Final = 1000
 MAX_DEPTH: Final = 16
+#: Of one text: the kernel's log is the longest. Linux lets a variable have 128 KiB.
+MAX_TEXT: Final = 512 * 2**10
+MAX_VARIABLE: Final = 128 * 2**10
+MAX_FRAMEWORKS: Final = 16
+#: Mounts of control groups, times the depth of this process's own: a few dozen on a real machine.
+MAX_GROUPS: Final = 5_000
 
 
 class BundleError(UsageError):
@@ -49,10 +56,13 @@ def dump(recording: Recording, *, redacted: bool = False) -> str:
 def load(path: str | Path) -> Recording:
     """The recording in a file. Raises BundleError naming the file and what is wrong with it."""
     try:
-        size = Path(path).stat().st_size
-        if size > MAX_BYTES:
+        told = Path(path).stat()
+        if stat.S_ISCHR(told.st_mode) or stat.S_ISFIFO(told.st_mode):  # it may never end
+            raise BundleError(f"{path} is no file; give the file of a recorded machine")
+        if told.st_size > MAX_BYTES:
             raise BundleError(
-                f"{path} is {size / 2**20:.0f} MiB; a recorded machine has at most {MAX_BYTES >> 20} MiB"
+                f"{path} is {told.st_size / 2**20:.0f} MiB; a recorded machine has at most "
+                f"{MAX_BYTES >> 20} MiB"
             )
         text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -82,12 +92,14 @@ def parse(text: str, origin: str) -> Recording:
         raise BundleError(f"{origin} is not a recorded machine: {error}") from None
     _check_schema(data, origin)
     _check_depth(data, origin)
+    _check_lengths(data, origin)
     del data["schema"]
     written_by = data.pop("devbench", "an unknown devbench")
     try:
         recording = from_json(Recording, data)
         _check_texts(recording, Misfit)
         _check_files(recording.files, Misfit)
+        _check_amounts(recording, Misfit)
         _check_gpus(gather(recording), from_json)
     except CouldNotCheck as why:
         raise BundleError(f"{origin} is not a recorded machine: {why}") from None
@@ -132,6 +144,40 @@ def _check_depth(data: Json, origin: str) -> None:
         ]
     if level:
         raise BundleError(f"{origin} is not a recorded machine: it is nested too deeply")
+
+
+def _check_lengths(data: Json, origin: str) -> None:
+    """Readers search texts with patterns, whose time may grow faster than the text."""
+    level = [data]
+    while level:
+        inner: list[Json] = []
+        for one in level:
+            if isinstance(one, dict):
+                inner += [*one, *one.values()]
+            elif isinstance(one, list):
+                inner += one
+            elif isinstance(one, str) and len(one) > MAX_TEXT:
+                raise BundleError(
+                    f"{origin} is not a recorded machine: a text in it has {len(one) >> 10} KiB; at most "
+                    f"{MAX_TEXT >> 10} are read"
+                )
+        level = inner
+
+
+def _check_amounts(recording: Recording, misfit: Callable[[str, str], Exception]) -> None:
+    """What is multiplied with each other when the machine is judged."""
+    for place, number, most in (
+        ("pci", len(recording.pci), MAX_DEVICES),
+        ("frameworks", len(recording.frameworks), MAX_FRAMEWORKS),
+    ):
+        if number > most:
+            raise misfit(place, f"has {number} entries; at most {most} are read")
+    for name, value in recording.variables.items():
+        if len(value) > MAX_VARIABLE:
+            raise misfit(f"variables.{name[:60]}", f"is longer than {MAX_VARIABLE >> 10} KiB")
+    mounts = recording.files.get("proc/self/mountinfo", "").count("\n") + 1
+    if mounts * recording.files.get("proc/self/cgroup", "").count("/") > MAX_GROUPS:
+        raise misfit("files.proc/self/cgroup", "is deeper than control groups are")
 
 
 def _check_texts(recording: Recording, misfit: Callable[[str, str], Exception]) -> None:

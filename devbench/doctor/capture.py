@@ -26,6 +26,7 @@ from devbench.doctor.here import (
     system,
 )
 from devbench.doctor.recording import (
+    Arithmetic,
     FrameworkRecord,
     Library,
     Load,
@@ -38,6 +39,7 @@ from devbench.frameworks.base import Framework
 from devbench.model import Json
 from devbench.protocol import Message, ProtocolError, decode, encode
 from devbench.registry import Broken, broken_frameworks, frameworks
+from devbench.stress.records import Verdict
 
 #: A driver that initialises eight cold GPUs takes ten seconds or more.
 DRIVER_S: Final = 30.0
@@ -183,8 +185,19 @@ def _framework(name: str, adapter: Framework, child: Child | NotStarted) -> Fram
     trying = [one["address"] for one in messages if one["type"] == "trying"]
     if len(trying) > len(trials):
         trials.append(Trial(trying[-1], _how(ended, child.timeout_s)))
+    checked = [
+        _arithmetic(one, one["verdict"], one["says"])
+        for one in messages
+        if one["type"] == "checked"
+    ]
+    checking = [one for one in messages if one["type"] == "checking"]
+    if len(checking) > len(checked):
+        # A crash is the device's or the framework's; what takes too long may be compiling.
+        verdict: Verdict = "cannot tell" if ended.status is None else "fault"
+        checked.append(_arithmetic(checking[-1], verdict, _how(ended, child.timeout_s)))
     return FrameworkRecord(
         answer=answer,
+        arithmetic=tuple(checked),
         settings=by_type.get("settings", {}).get("settings", {}),
         trials=tuple(trials),
         loads=tuple(
@@ -195,6 +208,10 @@ def _framework(name: str, adapter: Framework, child: Child | NotStarted) -> Fram
             Library(**one) for one in by_type.get("libraries", {}).get("libraries", ())
         ),
     )
+
+
+def _arithmetic(message: Message, verdict: Verdict, says: str) -> Arithmetic:
+    return Arithmetic(message["address"], message["check"], verdict, says)
 
 
 def _fields(message: Message) -> dict[str, Any]:

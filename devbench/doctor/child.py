@@ -19,13 +19,13 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-from devbench.detection import read_gpus, read_health
+from devbench.detection import read_gpus, read_health, usable_threads
 from devbench.detection.nvml import Pynvml
 from devbench.detection.records import view_to_json
 from devbench.doctor.recording import call_name
@@ -33,6 +33,7 @@ from devbench.doctor.telling import Telling
 from devbench.doctor.trials import (
     cpu_rates,
     describe_error,
+    known_answers,
     nvidia_driver,
     try_device,
     under_load,
@@ -124,7 +125,8 @@ def ask_framework(adapter: Framework, tell: Callable[..., None], turns: Turns | 
         if refused is None:
             working.append(address)
     tell("doing", what="settings")
-    tell("settings", settings=dict(adapter.settings()))
+    settings = dict(adapter.settings())
+    tell("settings", settings=settings)
     for device in view.devices:
         if device.address in working:
             tell("doing", what=f"load on {device.address}")
@@ -132,10 +134,22 @@ def ask_framework(adapter: Framework, tell: Callable[..., None], turns: Turns | 
     if not working and view.build.get("is_cuda_build") and nvidia_driver():
         tell("doing", what="libraries")
         tell("libraries", libraries=wheel_libraries(Path(view.file).parents[1]))
+    tell("doing", what="known answers")
+    # They are held against the whole of float32: TF32, which a program may have on, is no fault.
+    adapter.start(None, _threads(settings))
+    for device in view.devices:
+        if device.is_cpu or device.address in working:
+            known_answers(adapter, device.address, tell)
     tell("doing", what="rates")
     with turns.take() if turns else nullcontext(True) as mine:
         if mine:
             tell("rates", rates=cpu_rates(adapter, view.devices))
+
+
+def _threads(settings: Mapping[str, Any]) -> int:
+    """As many as the framework takes by itself, where it tells: its products are timed afterwards."""
+    told = settings.get("intraop_threads")
+    return told if isinstance(told, int) and told > 0 else usable_threads()
 
 
 def _messages(out: TextIO) -> Callable[..., None]:

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from devbench.doctor.checks import Found
 from devbench.doctor.facts import Facts, gather
+from devbench.doctor.fixes import for_this_user
 from devbench.doctor.gpus import GpuFacts
 from devbench.doctor.recording import FrameworkRecord, Recording
 from devbench.doctor.records import (
@@ -87,7 +88,7 @@ class _Made:
             found: list[Finding] = []
             try:
                 for one in check.run(self.facts, *subject):
-                    found.append(_finding(check, one, name, where))
+                    found.append(_finding(self.facts, check, one, name, where))
             except CouldNotCheck as why:
                 self.unchecked.append(Unchecked(check.id, str(why), where, name))
             self._known[key] = tuple(found)
@@ -95,13 +96,15 @@ class _Made:
         return self._known[key]
 
 
-def _finding(check: Check, found: Found, framework: str | None, gpus: tuple[str, ...]) -> Finding:
+def _finding(
+    facts: Facts, check: Check, found: Found, framework: str | None, gpus: tuple[str, ...]
+) -> Finding:
     return Finding(
         id=check.id,
         severity=found.severity,
         says=found.says,
         evidence=found.evidence,
-        fixes=found.fixes,
+        fixes=tuple(for_this_user(facts, fix) for fix in found.fixes),
         confidence=found.confidence,
         gpus=gpus,
         framework=framework,
@@ -185,6 +188,7 @@ def _seen(facts: Facts, link: str, framework: FrameworkRecord, gpu: GpuFacts) ->
     driver = gpu.nvml.driver if gpu.nvml else None
     cuda = facts.recording.calls.get("dlopen(libcuda.so.1)")
     value = facts.variables.get("CUDA_VISIBLE_DEVICES")
+    node = next((one.path for one in facts.recording.entries if one.path.startswith("dev/")), None)
     address = next(
         (
             one.address
@@ -195,8 +199,9 @@ def _seen(facts: Facts, link: str, framework: FrameworkRecord, gpu: GpuFacts) ->
     )
     return {
         "PCI device": gpu.pci.bus_id if gpu.pci else "not shown here",
-        "kernel module": (gpu.pci.driver if gpu.pci else None) or "loaded",
-        "device node": "there",
+        "kernel module": (gpu.pci.driver if gpu.pci else None)
+        or ("loaded" if facts.driver_module else ""),
+        "device node": f"/{node}" if node else "",
         "libcuda": cuda if isinstance(cuda, str) else "",
         "NVML": f"driver {driver}" if driver else "",
         "build": f"{name} {view.version}" if view else "",

@@ -20,15 +20,10 @@ _HOST: Final = frozenset({"available_memory_bytes", "hostname"})
 _GPU: Final = frozenset(
     (
         *("uuid", "unread", "sm_clock_hz", "memory_clock_hz", "clock_event_mask", "clock_events"),
-        *("power_w", "temperature_c", "utilization", "memory_utilization", "processes", "pstate"),
-        *(
-            "free_memory_bytes",
-            "pcie_generation",
-            "pcie_width",
-            "pcie_replays",
-            "mig_devices",
-            "compute_processes",
-        ),
+        *("clock_event_seconds", "power_w", "temperature_c", "temperature_margin_c", "pstate"),
+        *("utilization", "memory_utilization", "free_memory_bytes", "processes"),
+        *("compute_processes", "pcie_generation", "pcie_width", "pcie_replays"),
+        *("ecc_corrected", "ecc_corrected_ever", "mig_devices"),
     )
 )
 

@@ -26,10 +26,11 @@ from devbench.doctor.gpus import GpuFacts, find_gpus
 from devbench.doctor.recording import FrameworkRecord, RecordedCalls, Recording
 from devbench.doctor.records import CouldNotCheck
 from devbench.doctor.visible import Visible, parse
+from devbench.model import Device
 from devbench.telemetry.throttling import parse_throttling
 
 #: More than any machine has of GPUs, or a GPU of MIG devices.
-MAX_DEVICES: Final = 1024
+MAX_DEVICES: Final = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +58,16 @@ class Facts:
 
     @property
     def in_container(self) -> bool:
-        return self.host.container is not None
+        # systemd counts WSL among the containers; its driver is Windows', and no engine starts it.
+        return self.host.container is not None and not self.is_wsl
 
     @property
     def is_wsl(self) -> bool:
         return self.recording.entry("dev/dxg") is not None
+
+    @property
+    def is_windows(self) -> bool:
+        return self.recording.system.platform == "win32"
 
     @property
     def is_linux(self) -> bool:
@@ -159,6 +165,28 @@ class Facts:
 
     def sees(self, framework: FrameworkRecord, gpu: GpuFacts) -> bool:
         return bool(self._addresses_of(framework, gpu))
+
+    def device(self, framework: str, address: str) -> Device | None:
+        """What a framework addresses so, joined on the physical device."""
+        return next(
+            (
+                one
+                for one in self.machine.devices
+                if (one.framework, one.address) == (framework, address)
+            ),
+            None,
+        )
+
+    def computes_right(self, framework: FrameworkRecord, device: Device | None) -> bool:
+        """Whether it gave every known answer on this piece of hardware."""
+        addresses = {
+            one.address
+            for one in self.machine.devices
+            if device is not None
+            and (one.framework, one.physical) == (framework.name, device.physical)
+        }
+        own = [one for one in framework.arithmetic if one.address in addresses]
+        return bool(own) and all(one.verdict == "no fault found" for one in own)
 
     def _trials(self, framework: FrameworkRecord, gpu: GpuFacts) -> Iterator[Any]:
         addresses = self._addresses_of(framework, gpu)

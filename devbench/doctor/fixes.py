@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import Final, Literal
 
 from devbench.doctor.facts import Facts
 from devbench.doctor.records import Fix
@@ -24,6 +25,13 @@ _DRIVER: Final = {
     "suse": ("sudo zypper install nvidia-open-driver-G06-signed-kmp-meta", "sudo reboot"),
 }
 
+#: Both pip and uv know them by these names.
+_HOW: Final[Mapping[str, tuple[str, ...]]] = {
+    "": (),
+    "again": ("--force-reinstall",),
+    "newer": ("--upgrade",),
+}
+
 _FAMILIES: Final = {
     "ubuntu": ("ubuntu", "pop", "linuxmint"),
     "debian": ("debian",),
@@ -42,13 +50,24 @@ def os_family(facts: Facts) -> str | None:
     return next((name for name, ids in _FAMILIES.items() if named[1] in ids), None)
 
 
+def _quoted(words: Iterable[str]) -> str:
+    return " ".join(f"'{one}'" if re.search(r"[\[<>=*]", one) else one for one in words)
+
+
 def install(facts: Facts, *requirements: str, index: str | None = None) -> str:
-    """One command that installs packages with the installer of this environment."""
-    quoted = " ".join(f"'{one}'" if re.search(r"[\[<>=*]", one) else one for one in requirements)
-    if facts.recording.system.installer == "conda" and index is None:
-        return f"conda install -c conda-forge {quoted}"
+    """One command that installs from PyPI (or an index of its form), also into conda's environments."""
     pip = "uv pip install" if facts.recording.system.installer == "uv" else "python -m pip install"
-    return f"{pip} {quoted}" + (f" --index-url {index}" if index else "")
+    return f"{pip} {_quoted(requirements)}" + (f" --index-url {index}" if index else "")
+
+
+def package(facts: Facts, requirement: str, how: Literal["", "again", "newer"] = "") -> str:
+    """One command that installs what conda-forge has too: plainly, again, or its newest release."""
+    if facts.recording.system.installer != "conda":
+        return install(facts, *_HOW[how], requirement)
+    name = re.sub(r"^torch\b", "pytorch", requirement)  # conda-forge's name for it
+    verb = "update" if how == "newer" else "install"
+    again = " --force-reinstall" if how == "again" else ""
+    return f"conda {verb} -c conda-forge{again} {_quoted([name])}"
 
 
 def torch_for_cuda(facts: Facts, tag: str | None = None) -> Fix:
@@ -56,19 +75,22 @@ def torch_for_cuda(facts: Facts, tag: str | None = None) -> Fix:
     installer = facts.recording.system.installer
     text = "install the build for CUDA"
     if installer == "conda":
-        return Fix(text, ("conda install -c conda-forge pytorch-gpu",))
+        major = "" if tag is None else f" 'cuda-version={tag[2:4]}'"
+        return Fix(text, (f"conda install -c conda-forge pytorch-gpu{major}",))
     if tag is None and installer == "uv":
         return Fix(text, ("uv pip install --reinstall torch --torch-backend=auto",))
-    tag = tag or torch_tag(facts)
-    again = "--reinstall" if installer == "uv" else "--force-reinstall"
-    return Fix(text, (install(facts, again, "torch", index=f"{_TORCH}/{tag}"),))
+    index = f"{_TORCH}/{tag or torch_tag(facts)}"
+    return Fix(text, (install(facts, *_HOW["again"], "torch", index=index),))
 
 
 def torch_for_rocm(facts: Facts) -> Fix:
-    again = "--reinstall" if facts.recording.system.installer == "uv" else "--force-reinstall"
-    return Fix(
-        "install the build for ROCm", (install(facts, again, "torch", index=f"{_TORCH}/rocm6.4"),)
-    )
+    command = install(facts, *_HOW["again"], "torch", index=f"{_TORCH}/rocm6.4")
+    return Fix("install the build for ROCm", (command,))
+
+
+def framework_again(facts: Facts, name: str) -> Fix:
+    """The framework as it is, with all that it needs."""
+    return Fix("install it again with all that it needs", (package(facts, name, "again"),))
 
 
 def torch_tag(facts: Facts) -> str:
@@ -88,15 +110,12 @@ def driver_cuda(facts: Facts) -> str | None:
     return f"{number // 1000}.{number % 1000 // 10}"
 
 
-def tensorflow_for_cuda(facts: Facts) -> Fix:
+def tensorflow_for_cuda(facts: Facts, how: Literal["", "again"] = "") -> Fix:
+    """Conda's build brings its libraries as packages of their own; a wheel's come with its extra."""
+    text = "install TensorFlow together with its CUDA libraries"
     if facts.recording.system.installer == "conda":
-        return Fix(
-            "install the build for CUDA", ("conda install -c conda-forge 'tensorflow=*=cuda*'",)
-        )
-    return Fix(
-        "install TensorFlow together with its CUDA libraries",
-        (install(facts, "tensorflow[and-cuda]"),),
-    )
+        return Fix(text, (package(facts, "tensorflow=*=cuda*", how),))
+    return Fix(text, (install(facts, *_HOW[how], "tensorflow[and-cuda]"),))
 
 
 def framework_for_cuda(facts: Facts, name: str) -> Fix:
@@ -105,11 +124,11 @@ def framework_for_cuda(facts: Facts, name: str) -> Fix:
 
 def driver(facts: Facts, why: str = "install the NVIDIA driver") -> Fix:
     """The driver belongs to the host: a container cannot bring it, and WSL takes that of Windows."""
-    if facts.is_wsl or facts.recording.system.platform == "win32":
-        return Fix(f"{why} in Windows, from https://www.nvidia.com/drivers")
+    if facts.is_wsl or facts.is_windows:
+        return Fix(f"{why}, in Windows, from https://www.nvidia.com/drivers")
     commands = _DRIVER.get(os_family(facts) or "", ())
     if facts.in_container:
-        return Fix(f"{why} on the host of this container", ())
+        return Fix(f"{why}, on the host of this container")
     if not commands:
         return Fix(f"{why}, from https://www.nvidia.com/drivers or your distribution's packages")
     return Fix(why, commands)
@@ -117,21 +136,66 @@ def driver(facts: Facts, why: str = "install the NVIDIA driver") -> Fix:
 
 def container_with_gpus(facts: Facts) -> Fix:
     """How the engine hands GPUs to a container."""
-    engine = facts.host.container
-    if engine == "Podman":
-        return Fix(
-            "start the container with the GPUs", ("podman run --device nvidia.com/gpu=all IMAGE",)
-        )
-    if engine == "Kubernetes":
-        return Fix("ask for a GPU in the pod's resources: limits: {nvidia.com/gpu: 1}")
-    if engine == "LXC":
-        return Fix("give the GPU to the container", ("lxc config device add NAME gpu gpu",))
-    return Fix(
+    return in_container(
+        facts,
         "start the container with the GPUs (the host needs the NVIDIA Container Toolkit)",
-        ("docker run --gpus all IMAGE",),
+        docker="docker run --gpus all IMAGE",
+        podman="podman run --device nvidia.com/gpu=all IMAGE",
+        kubernetes=Fix("ask for a GPU in the pod's resources: limits: {nvidia.com/gpu: 1}"),
+        lxc="lxc config device add NAME gpu gpu",
     )
 
 
+def in_container(
+    facts: Facts, text: str, *, docker: str, podman: str, kubernetes: Fix, lxc: str
+) -> Fix:
+    """What the engine of this container takes: a command, or for a pod what to change in it."""
+    engine = facts.host.container
+    if engine == "Kubernetes":
+        return kubernetes
+    return Fix(text, ({"Podman": podman, "LXC": lxc}.get(engine or "", docker),))
+
+
 def on_host(facts: Facts, text: str, *commands: str) -> Fix:
-    """A command for an administrator of the host; inside a container it must be run outside."""
+    """Commands for an administrator of the machine that has the GPU: outside of a container, and under
+    WSL in Windows, whose driver it is."""
+    if facts.is_wsl or facts.is_windows:
+        theirs = tuple(_in_windows(one) for one in commands if re.search("nvidia-smi|reboot", one))
+        if theirs or not commands:
+            return Fix(f"{text}, in Windows as an administrator", theirs)
     return Fix(f"{text}, on the host of this container" if facts.in_container else text, commands)
+
+
+def _in_windows(command: str) -> str:
+    return "Restart-Computer" if "reboot" in command else command.removeprefix("sudo ")
+
+
+def reset(facts: Facts, gpu: object, text: str = "reset the GPU, with no program on it") -> Fix:
+    """Windows' driver does not reset a GPU by itself."""
+    if facts.is_wsl or facts.is_windows:
+        return on_host(facts, text, "sudo reboot")
+    return on_host(facts, text, f"sudo nvidia-smi --gpu-reset -i {gpu}")
+
+
+def set_variable(facts: Facts, name: str, value: object) -> str:
+    """As the shell of this system takes it: PowerShell, or any that follows POSIX."""
+    return f"$env:{name} = '{value}'" if facts.is_windows else f"export {name}={value}"
+
+
+def unset_variable(facts: Facts, name: str) -> str:
+    return f"Remove-Item Env:{name}" if facts.is_windows else f"unset {name}"
+
+
+def run_with(facts: Facts, command: str, **variables: str) -> str:
+    """One command with variables that are set for it."""
+    if facts.is_windows:
+        return "; ".join([*(f"$env:{name} = '{one}'" for name, one in variables.items()), command])
+    return " ".join([*(f"{name}={one}" for name, one in variables.items()), command])
+
+
+def for_this_user(facts: Facts, fix: Fix) -> Fix:
+    """Root needs no sudo, which a small system does not even have. What is to be done on the host of a
+    container is another user's."""
+    if facts.recording.system.user_id != 0 or facts.in_container:
+        return fix
+    return Fix(fix.text, tuple(re.sub(r"\bsudo ", "", one) for one in fix.commands))

@@ -18,6 +18,7 @@ from typing import Final, Literal
 from devbench.detection.cgroup import levels
 from devbench.detection.files import read_line, read_text
 from devbench.doctor.recording import CallingProcess, Entry, Package, PciDevice, System
+from devbench.environment import ALLOWED
 from devbench.model import Json
 
 #: What is read of /proc, /sys and /etc. Nothing in them is a secret.
@@ -68,29 +69,12 @@ ENTRIES: Final = (
     *("dev/dxg", "dev/kfd", "dev/dri/renderD*", "usr/lib/wsl/lib/libcuda.so.1"),
 )
 
-#: Variables that choose devices, change their speed or how libraries are found. Others may hold secrets.
+#: Variables that choose devices, change their speed or how libraries are found: those that a run keeps,
+#: and a few more. Others may hold secrets.
 VARIABLES: Final = (
-    *("CUDA_*", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES", "NVIDIA_TF32_OVERRIDE"),
-    *(
-        "HIP_*",
-        "ROCR_*",
-        "HSA_*",
-        "GPU_DEVICE_ORDINAL",
-        "ZE_AFFINITY_MASK",
-        "ONEAPI_DEVICE_SELECTOR",
-    ),
-    *(
-        "TORCH_*",
-        "PYTORCH_*",
-        "TF_*",
-        "XLA_FLAGS",
-        "KERAS_BACKEND",
-        "CUDNN_*",
-        "CUBLAS_*",
-        "NCCL_*",
-    ),
-    *("OMP_*", "MKL_*", "KMP_*", "OPENBLAS_*", "ONEDNN_*", "DNNL_*", "GOMP_*", "MALLOC_*"),
-    *("LD_LIBRARY_PATH", "LD_PRELOAD", "NSYS_*", "PYTHONDEVMODE", "PYTHONASYNCIODEBUG"),
+    *ALLOWED,
+    *("HSA_*", "GPU_DEVICE_ORDINAL", "ZE_AFFINITY_MASK", "ONEAPI_DEVICE_SELECTOR"),
+    *("CUDNN_*", "CUBLAS_*", "LD_LIBRARY_PATH", "PYTHONASYNCIODEBUG"),
 )
 
 #: Distributions that a diagnosis asks for.

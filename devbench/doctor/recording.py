@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from devbench.detection import FrameworkAnswer, NvmlError
 from devbench.model import Json
+from devbench.stress.records import Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +93,16 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
+class Arithmetic:
+    """A known answer that a framework was asked for on one of its devices: tier 1 of `devbench stress`."""
+
+    address: str
+    check: str
+    verdict: Verdict
+    says: str
+
+
+@dataclass(frozen=True, slots=True)
 class Load:
     """What the driver answered while a framework kept a device busy (calls as in `Recording`)."""
 
@@ -112,14 +123,15 @@ class Library:
 class FrameworkRecord:
     """One framework asked in a process of its own, with the settings that it comes with.
 
-    trials: in the order of the addresses. rates: FLOP/s of a small matrix product on the CPU by number
-    format, and of numpy's in float32 before (``numpy``) and after (``numpy again``). libraries: looked
-    into where it sees no GPU.
+    trials: in the order of the addresses. arithmetic: of each device that kernels run on. rates: FLOP/s
+    of a small matrix product on the CPU by number format, and of numpy's in float32 before (``numpy``)
+    and after (``numpy again``). libraries: looked into where it sees no GPU.
     """
 
     answer: FrameworkAnswer
     settings: Mapping[str, Json] = field(default_factory=dict)
     trials: tuple[Trial, ...] = ()
+    arithmetic: tuple[Arithmetic, ...] = ()
     loads: tuple[Load, ...] = ()
     rates: Mapping[str, float] = field(default_factory=dict)
     libraries: tuple[Library, ...] = ()

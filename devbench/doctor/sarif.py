@@ -6,7 +6,7 @@ https://docs.oasis-open.org/sarif/sarif/v2.1.0/sarif-v2.1.0.html
 from __future__ import annotations
 
 from devbench import __version__
-from devbench.doctor.records import Diagnosis, Finding
+from devbench.doctor.records import Diagnosis, Finding, Unchecked
 from devbench.doctor.table import words
 from devbench.model import Json
 
@@ -34,6 +34,14 @@ def to_sarif(diagnosis: Diagnosis) -> Json:
                         ],
                     }
                 },
+                "invocations": [
+                    {
+                        "executionSuccessful": True,
+                        "toolExecutionNotifications": [
+                            _could_not_check(one) for one in diagnosis.unchecked
+                        ],
+                    }
+                ],
                 "results": [_result(finding) for finding in diagnosis.findings],
             }
         ],
@@ -41,15 +49,28 @@ def to_sarif(diagnosis: Diagnosis) -> Json:
 
 
 def _result(finding: Finding) -> Json:
-    where = "/".join(filter(None, (finding.framework, ",".join(finding.gpus)))) or "machine"
     return {
         "ruleId": finding.id,
         "ruleIndex": list(words()).index(finding.id),
         "level": _LEVELS[finding.severity],
         "message": {"text": "\n".join((finding.says, *finding.evidence, *_fixes(finding)))},
-        "locations": [{"logicalLocations": [{"fullyQualifiedName": where, "kind": "resource"}]}],
+        "locations": [_place(finding)],
         "properties": {"confidence": finding.confidence},
     }
+
+
+def _could_not_check(one: Unchecked) -> Json:
+    return {
+        "associatedRule": {"id": one.id, "index": list(words()).index(one.id)},
+        "level": "note",
+        "message": {"text": f"could not check: {one.reason}"},
+        "locations": [_place(one)],
+    }
+
+
+def _place(about: Finding | Unchecked) -> Json:
+    where = "/".join(filter(None, (about.framework, ",".join(about.gpus)))) or "machine"
+    return {"logicalLocations": [{"fullyQualifiedName": where, "kind": "resource"}]}
 
 
 def _fixes(finding: Finding) -> list[str]:

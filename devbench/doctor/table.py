@@ -113,6 +113,7 @@ CHECKS: Final = (
     Check("H05", "gpu", health.replays),
     Check("H06", "gpu", health.inactive_links),
     Check("H07", "gpu", health.ecc_off),
+    Check("H08", "framework", health.wrong_answers),
 )
 
 

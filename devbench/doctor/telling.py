@@ -17,6 +17,7 @@ class Telling:
         self._inner = inner
         self._tell = tell
         self._handles: dict[str, Any] = {}
+        self._names: dict[str, str] = {}
 
     def query(self, function: str, *arguments: Any) -> Json:
         call = call_name(function, arguments)
@@ -28,7 +29,8 @@ class Telling:
             self._tell("answered", call=call, answer={"error": str(error)})
             raise
         if _is_handle(found):
-            name = f"handle{len(self._handles)}"
+            # The bindings give a new object each time; the same question means the same device.
+            name = self._names.setdefault(call, f"handle{len(self._names)}")
             self._handles[name] = found
             found = name
         self._tell("answered", call=call, answer=found)

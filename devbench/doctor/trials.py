@@ -1,4 +1,5 @@
-"""What a framework is put to, in a process of its own: a kernel, a product, a load, its libraries.
+"""What a framework is put to, in a process of its own: a kernel, known answers, a load, its libraries,
+a product.
 
 The parts that need a GPU have not yet run on one.
 """
@@ -69,6 +70,23 @@ def try_device(adapter: Framework, address: str) -> str | None:
     if found is None or found.tolist() != [0.0, 1.0, 4.0, 9.0]:
         return f"a kernel ran and computed {found} instead of [0, 1, 4, 9]"
     return None
+
+
+def known_answers(adapter: Framework, address: str, tell: Callable[..., None]) -> None:
+    """Tier 1 of `devbench stress`: arithmetic whose answers are known, each check announced and told."""
+    from devbench.stress.arithmetic import run_trial, trials
+
+    try:
+        prepared = list(trials(adapter, address))
+    except Exception as error:  # noqa: BLE001  # a plugin's: nothing of the device was looked at
+        says = f"they cannot be prepared: {describe_error(error)}"
+        tell("checking", address=address, check="all")
+        tell("checked", address=address, check="all", verdict="cannot tell", says=says)
+        return
+    for trial in prepared:
+        tell("checking", address=address, check=trial.key)
+        found = run_trial(adapter, address, f"{adapter.name}:{address}", trial)
+        tell("checked", address=address, check=trial.key, verdict=found.verdict, says=found.says)
 
 
 def cpu_rates(adapter: Framework, devices: tuple[Device, ...]) -> dict[str, float]:

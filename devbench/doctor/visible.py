@@ -11,6 +11,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+#: Of the entries that are not read, so many are named.
+_NAMED = 16
+
 
 @dataclass(frozen=True, slots=True)
 class Visible:
@@ -70,7 +73,9 @@ def _stopped(entry: str, rest: tuple[str, ...], found: Sequence[int], gpus: int)
     before = (
         f"{_count(len(found), 'device')} before it stay visible" if found else "it hides every GPU"
     )
-    after = f"; {', '.join(map(repr, rest))} after it are not read" if rest else ""
+    named = ", ".join(map(repr, rest[:_NAMED]))
+    more = f" and {len(rest) - _NAMED} more" if len(rest) > _NAMED else ""
+    after = f"; {named}{more} after it are not read" if rest else ""
     return f"{why}: {before}{after}"
 
 

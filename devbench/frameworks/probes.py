@@ -47,7 +47,7 @@ class Probes(Protocol):
         ...
 
     def nothing(self) -> Probe:
-        """The least that can be asked of the device: one addition of one number."""
+        """The least that can be asked of the device: one operation on one number."""
         ...
 
     def transfers(self, count: int) -> Mapping[str, Probe]:

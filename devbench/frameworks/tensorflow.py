@@ -9,12 +9,13 @@ import gc
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from devbench.frameworks.base import NO_TF32, FrameworkView, Timer, WallTimer
 from devbench.frameworks.probes import Probes
 from devbench.frameworks.tensorflow_probes import TensorFlowProbes
-from devbench.model import Device, DType, Json, Target
+from devbench.model import DTYPES, Device, DType, Json, Target
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,7 +69,7 @@ class TensorFlowFramework:
 
     def describe(self) -> FrameworkView:
         tf = self._tf
-        devices = [Device("tensorflow", "CPU:0", "cpu", "CPU", "cpu")]
+        devices = [Device("tensorflow", "CPU:0", "cpu", "CPU", "cpu", dtypes=self._dtypes("CPU:0"))]
         gpus = tf.config.list_physical_devices("GPU")
         bus_ids = self._bus_ids() if gpus else {}
         for index, gpu in enumerate(gpus):
@@ -83,6 +84,8 @@ class TensorFlowFramework:
                     bus_ids.get(index, f"gpu:{index}"),
                     None,
                     ".".join(map(str, capability)) if capability else None,
+                    pci_bus_id=bus_ids.get(index),
+                    dtypes=self._dtypes(f"GPU:{index}"),
                 )
             )
         return FrameworkView(
@@ -90,7 +93,14 @@ class TensorFlowFramework:
             version=str(tf.__version__),
             file=str(tf.__file__),
             devices=tuple(devices),
-            build=dict(tf.sysconfig.get_build_info()),
+            # Asked of the distribution: importing Keras takes seconds.
+            build={**tf.sysconfig.get_build_info(), "keras": version("keras")},
+        )
+
+    def _dtypes(self, address: str) -> tuple[str, ...]:
+        """TensorFlow names no format that a device lacks, TF32 aside."""
+        return tuple(
+            name for name, dtype in DTYPES.items() if self.unsupported(dtype, address) is None
         )
 
     def _bus_ids(self) -> dict[int, str]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 from devbench.frameworks.base import NO_TF32, FrameworkView, Timer, WallTimer
 from devbench.frameworks.probes import Probes
 from devbench.frameworks.torch_probes import TorchProbes
-from devbench.model import Device, DType, Json, Target
+from devbench.model import DTYPES, Device, DType, Json, Target
 
 if TYPE_CHECKING:
     import numpy as np
@@ -91,18 +91,13 @@ class TorchFramework:
 
     def describe(self) -> FrameworkView:
         torch = self._torch
-        devices = [Device("torch", "cpu", "cpu", "CPU", "cpu")]
+        devices = [Device("torch", "cpu", "cpu", "CPU", "cpu", dtypes=self._dtypes("cpu"))]
         if torch.cuda.is_available():
             devices += [self._cuda_device(index) for index in range(torch.cuda.device_count())]
         if torch.backends.mps.is_available():
-            devices.append(Device("torch", "mps", "mps", "Apple GPU", "mps"))
+            devices.append(self._mps_device())
         if hasattr(torch, "xpu") and torch.xpu.is_available():
-            for index in range(torch.xpu.device_count()):
-                facts = torch.xpu.get_device_properties(index)
-                physical = str(getattr(facts, "uuid", "")) or f"xpu:{index}"
-                devices.append(
-                    Device("torch", f"xpu:{index}", "xpu", facts.name, physical, facts.total_memory)
-                )
+            devices += [self._xpu_device(index) for index in range(torch.xpu.device_count())]
         return FrameworkView(
             name="torch",
             version=str(torch.__version__),
@@ -112,29 +107,79 @@ class TorchFramework:
                 "cuda": torch.version.cuda,
                 "hip": torch.version.hip,
                 "cudnn": torch.backends.cudnn.version() if torch.cuda.is_available() else None,
-                "arch_list": torch.cuda.get_arch_list() if torch.cuda.is_available() else [],
+                "xpu": getattr(torch.version, "xpu", None),
+                "mps": torch.backends.mps.is_built(),
+                "arch_list": torch.cuda.get_arch_list(),
                 "cpu_capability": torch.backends.cpu.get_cpu_capability(),
             },
         )
 
     def _cuda_device(self, index: int) -> Device:
         facts = self._torch.cuda.get_device_properties(index)
-        uuid = getattr(facts, "uuid", None)
-        if uuid is not None:
-            physical = f"GPU-{uuid}"
-        elif hasattr(facts, "pci_bus_id"):
+        uuid, bus_id, address = getattr(facts, "uuid", None), None, f"cuda:{index}"
+        if hasattr(facts, "pci_bus_id"):
             domain = getattr(facts, "pci_domain_id", 0)
-            physical = f"{domain:08x}:{facts.pci_bus_id:02x}:{facts.pci_device_id:02x}.0"
-        else:
-            physical = f"cuda:{index}"
+            bus_id = f"{domain:08x}:{facts.pci_bus_id:02x}:{facts.pci_device_id:02x}.0"
+        integrated = getattr(facts, "is_integrated", None)
+        rocm = self._torch.version.hip is not None
         return Device(
             "torch",
-            f"cuda:{index}",
+            address,
             "cuda",
             facts.name,
-            physical,
+            f"GPU-{uuid}" if uuid is not None else bus_id or address,
             facts.total_memory,
-            f"{facts.major}.{facts.minor}",
+            None if rocm else f"{facts.major}.{facts.minor}",
+            architecture=str(facts.gcnArchName) if rocm else None,
+            pci_bus_id=bus_id,
+            multiprocessors=facts.multi_processor_count,
+            unified_memory=None if integrated is None else bool(integrated),
+            dtypes=self._dtypes(address),
+        )
+
+    def _mps_device(self) -> Device:
+        """An Apple GPU works in the host's memory; its share is what Metal recommends at most."""
+        most = getattr(self._torch.mps, "recommended_max_memory", None)
+        return Device(
+            "torch",
+            "mps",
+            "mps",
+            "Apple GPU",
+            "mps",
+            None if most is None else int(most()),
+            unified_memory=True,
+            dtypes=self._dtypes("mps"),
+        )
+
+    def _xpu_device(self, index: int) -> Device:
+        facts, address = self._torch.xpu.get_device_properties(index), f"xpu:{index}"
+        integrated = getattr(facts, "is_integrated_gpu", None)
+        architecture = getattr(facts, "architecture", None)
+        return Device(
+            "torch",
+            address,
+            "xpu",
+            facts.name,
+            str(getattr(facts, "uuid", "")) or address,
+            facts.total_memory,
+            architecture=None if architecture is None else f"{architecture:#x}",
+            multiprocessors=getattr(facts, "gpu_subslice_count", None),
+            unified_memory=None if integrated is None else bool(integrated),
+            dtypes=self._dtypes(address),
+        )
+
+    def _dtypes(self, address: str) -> tuple[str, ...]:
+        """Formats that tensors on the device can have, as far as torch tells (accelerators only)."""
+        ask = getattr(getattr(self._torch, "accelerator", None), "get_device_capability", None)
+        told = None
+        if ask is not None and address != "cpu":
+            with suppress(ValueError, RuntimeError):  # of two kinds it tells of the first only
+                told = ask(address)["supported_dtypes"]
+        return tuple(
+            name
+            for name, dtype in DTYPES.items()
+            if self.unsupported(dtype, address) is None
+            and (told is None or getattr(self._torch, dtype.storage) in told)
         )
 
     def settings(self) -> Mapping[str, Json]:

@@ -13,7 +13,7 @@ from typing import Final
 
 from devbench.frameworks.base import Framework, Timer
 from devbench.frameworks.probes import Probe, Probes
-from devbench.measure.sampling import choose_block
+from devbench.measure.sampling import find_block
 from devbench.model import DType, Json
 
 #: Sizes of the square products that are tried, ascending.
@@ -89,7 +89,7 @@ class CeilingMeter:
                 copy=8 * far / min(self._times(self._probes.copy(far))),
                 triad=12 * far / min(self._times(self._probes.triad(far))),
                 cached_copy=8 * near / min(self._times(self._probes.copy(near))),
-                dispatch_s=statistics.median(self._times(self._probes.nothing())),
+                dispatch_s=min(self._times(self._probes.nothing())),
                 cache_bytes=self._cache_bytes,
                 transfers={
                     name: 4 * far / min(self._times(step))
@@ -122,7 +122,7 @@ class CeilingMeter:
     def _sustained(self, step: Probe, operations: float) -> float:
         """Rate over the last half of a load ten times as long as a probe: heat and power limits show."""
         step()
-        block, long = self._block(step), 10 * self._seconds
+        block, long = find_block(self._timer, step, self._tick_s), 10 * self._seconds
         taken: list[tuple[float, float]] = []
         start = time.perf_counter()
         while not taken or taken[-1][0] < long:
@@ -134,7 +134,7 @@ class CeilingMeter:
         """Seconds of one step, sampled for the probe's share of time after a third of that."""
         step()
         self._framework.synchronize(self._address)
-        block = self._block(step)
+        block = find_block(self._timer, step, self._tick_s)
         self._sample(step, block, self._seconds / 3, at_least=1)
         return self._sample(step, block, self._seconds, at_least=3)
 
@@ -144,7 +144,3 @@ class CeilingMeter:
         while time.perf_counter() - start < seconds or len(samples) < at_least:
             samples += self._timer(step, block)
         return samples
-
-    def _block(self, step: Probe) -> int:
-        seconds = min(*self._timer(step, 1), *self._timer(step, 1))
-        return choose_block(self._timer, seconds, self._tick_s)

@@ -126,12 +126,14 @@ def _twice(
         step()
         step()
 
-    # Threads that fell asleep make the first product of a block slower, so it must not stand alone.
+    def reading(run: Callable[[], Any]) -> float:
+        # Threads that fell asleep since make the first product slower: on a busy machine by so much that
+        # two would read as one.
+        step()
+        return statistics.median(timer(run, block))
+
     block = max(5, sampling.choose_block(timer, step_s, tick_s))
-    readings = [
-        lambda: statistics.median(timer(double, block)),
-        lambda: statistics.median(timer(step, block)),
-    ]
+    readings = [lambda: reading(double), lambda: reading(step)]
     repetitions = two_repetitions(readings, rounds_in(seconds, 3 * block * step_s))
     return {"check": "twice", "step_s": step_s, "repetitions": repetitions}
 
@@ -169,7 +171,7 @@ def round_median(units: int) -> float:
     timer = WallTimer(None, "CPU calls block")
     step = Step(run=lambda: work(units))
     step.run()  # the first call is no sample
-    block = sampling.choose_block(timer, min(timer(step.run, 1)), sampling.clock_tick())
+    block = sampling.find_block(timer, step.run, sampling.clock_tick())
     sample = sampling.sampler(step, timer, block)
     limits = sampling.Limits(warmup_s=0.2, share_s=0.2)
     sampling.warm_up(sample, limits)

@@ -6,7 +6,7 @@ The Frobenius norm would hide one doubled element among a million; the maximum d
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -60,10 +60,12 @@ def compare(observed: Any, expected: Any, dtype: DType, terms: int) -> Verdict:
     if not wanted:
         return Verdict("mismatch", None, bound, "the reference holds nothing to compare with")
     if got.keys() != expected_paths:
-        missing = ", ".join(sorted(expected_paths - got.keys())) or "nothing"
-        extra = ", ".join(sorted(got.keys() - expected_paths)) or "nothing"
+        missing, extra = expected_paths - got.keys(), got.keys() - expected_paths
         return Verdict(
-            "mismatch", None, bound, f"the output lacks {missing} and has besides {extra}"
+            "mismatch",
+            None,
+            bound,
+            f"the output lacks {_named(missing)} and has besides {_named(extra)}",
         )
     worst, where = -1.0, ""
     for path in sorted(expected_paths):
@@ -88,6 +90,11 @@ def compare(observed: Any, expected: Any, dtype: DType, terms: int) -> Verdict:
         known = worst if math.isfinite(worst) else None
         return Verdict("mismatch", known, bound, f"{where} is off by {worst:.3g}")
     return Verdict("match", worst, bound)
+
+
+def _named(paths: Set[str]) -> str:
+    """A lone leaf, which has no path, is what was returned itself."""
+    return ", ".join(path or "a lone value" for path in sorted(paths)) or "nothing"
 
 
 def relative_error(value: np.ndarray, reference: np.ndarray) -> float:

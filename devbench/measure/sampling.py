@@ -11,7 +11,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from devbench.declare import Step
 from devbench.errors import DeclarationError
@@ -23,6 +23,9 @@ WAITS_A_SAMPLE: Final = 100
 #: Queued steps with an event pair each: enough to fill this time, but not more than this many.
 EVENT_BLOCK_S: Final = 0.02
 EVENT_BLOCK_MAX: Final = 256
+#: A step is timed in rows of so many at least, unless that takes longer than this.
+ROW: Final = 10
+ROW_S: Final = 0.05
 #: How often the yardstick is laid beside the samples.
 BESIDE_EVERY_S: Final = 0.1
 BESIDE_EVERY: Final = 10
@@ -91,6 +94,20 @@ def choose_block(timer: Timer, step_s: float, tick_s: float) -> int:
     if timer.per_step:
         return event_block_length(step_s)
     return block_length(step_s, tick_s, waiting_cost(timer))
+
+
+def find_block(timer: Timer, run: Callable[[], Any], tick_s: float) -> int:
+    """Steps a sample. A short step is timed in a row too, and in ever longer ones: alone it costs
+    several times as much, and the block would come out as much too short."""
+    step_s = min(*timer(run, 1), *timer(run, 1))
+    block = choose_block(timer, step_s, tick_s)
+    while (row := max(block, ROW)) * step_s < ROW_S:
+        step_s = min(*timer(run, row), *timer(run, row))
+        wanted = choose_block(timer, step_s, tick_s)
+        if wanted <= 1.25 * block:
+            break
+        block = wanted
+    return block
 
 
 def steady(samples: Sequence[float]) -> tuple[bool, float]:
@@ -206,11 +223,16 @@ def _take(
                 return taken
 
 
-def sampler(step: Step, timer: Timer, block: int) -> Callable[[], Sequence[float]]:
-    """One call is one sample (or a block of event pairs), whatever kind of step it is."""
+def sampler(
+    step: Step, timer: Timer, block: int, where: str | None = None
+) -> Callable[[], Sequence[float]]:
+    """One call is one sample (or a block of event pairs), whatever kind of step it is.
+
+    where: file and line of the benchmark, for what is refused.
+    """
     if step.clock is not None:
         clock = step.clock
-        return lambda: _own_clock(clock)
+        return lambda: _own_clock(clock, where)
     if step.reset is not None:
         reset = step.reset
 
@@ -222,10 +244,10 @@ def sampler(step: Step, timer: Timer, block: int) -> Callable[[], Sequence[float
     return lambda: timer(step.run, block)
 
 
-def _own_clock(clock: Callable[[], float]) -> Sequence[float]:
+def _own_clock(clock: Callable[[], float], where: str | None) -> Sequence[float]:
     seconds = float(clock())
     if not 0 < seconds < math.inf:
         raise DeclarationError(
-            f"the step's clock says {seconds!r}; a time must be a positive number"
+            f"the step's clock says {seconds!r}; a time must be a positive number", where
         )
     return (seconds,)

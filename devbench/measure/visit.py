@@ -124,21 +124,18 @@ def warmed_up(
             del result
 
             doing("warm-up")
-            sample, more = _warm_up(step, framework.timer(address), limits, tick_s)
+            timer, where = framework.timer(address), bench.benchmark.where
+            sample, more = _warm_up(step, timer, limits, tick_s, where)
             yield Warm(sample, yardstick, step, peak, facts | more)
 
 
 def _warm_up(
-    step: Step, timer: Timer, limits: sampling.Limits, tick_s: float
+    step: Step, timer: Timer, limits: sampling.Limits, tick_s: float, where: str
 ) -> tuple[Callable[[], Sequence[float]], dict[str, Any]]:
     start = time.perf_counter()
-    once = sampling.sampler(step, timer, 1)
-    block = (
-        1
-        if step.reset is not None or step.clock is not None
-        else sampling.choose_block(timer, min(*once(), *once()), tick_s)
-    )
-    sample = sampling.sampler(step, timer, block)
+    alone = step.reset is not None or step.clock is not None
+    block = 1 if alone else sampling.find_block(timer, step.run, tick_s)
+    sample = sampling.sampler(step, timer, block, where)
     warm = sampling.warm_up(sample, limits)
     return sample, {
         "clock": timer.name if step.clock is None else "the step's own clock",

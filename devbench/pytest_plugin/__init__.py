@@ -10,12 +10,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Generator
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from devbench.pytest_plugin.benchmark import DeviceBenchmark
+    from devbench.pytest_plugin.gate import Gate
 
 _DEVICE_HELP = "A device that must be there: cuda:0, gpu, torch:cpu; repeatable. Default: all."
 _MARKER = (
@@ -45,8 +47,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         dest="devbench_gate",
         metavar="BASE",
         help="Judge the tests that take device_benchmark against a git ref or a Python interpreter, by "
-        "pairs of fresh processes; or against a JSON file of pytest-benchmark. Exits with 1 where "
-        "something regressed, 3 where nothing was measured, 4 where a question is left open.",
+        "pairs of fresh processes; or against a JSON file of pytest-benchmark, by what "
+        "--devbench-calibrate stored. Exits with 1 where something regressed, 3 where nothing was "
+        "measured, 4 where a question is left open.",
+    )
+    group.addoption(
+        "--devbench-margin",
+        dest="devbench_margin",
+        default="3%",
+        metavar="SHARE|calibrated",
+        help="The gate takes a change up to this for none (3%%); calibrated: what --devbench-calibrate "
+        "stored.",
+    )
+    group.addoption(
+        "--devbench-calibrate",
+        dest="devbench_calibrate",
+        type=int,
+        metavar="PAIRS",
+        help="Time the tests that take device_benchmark against themselves, in so many pairs of fresh "
+        "processes (16, say), and store how far these lie apart: by that the gate judges a file.",
     )
     group.addoption(
         "--devbench-allow-inconclusive",
@@ -84,10 +103,44 @@ def pytest_configure(config: pytest.Config) -> None:
         from devbench.pytest_plugin.holding import holding
 
         holding(config).refuse_others()
-    if config.getoption("devbench_gate") and not plugins.hasplugin("devbench-worker"):
-        from devbench.pytest_plugin.gate import make_gate
+    wanted = config.getoption("devbench_gate") or config.getoption("devbench_calibrate") is not None
+    if wanted and not plugins.hasplugin("devbench-worker"):
+        plugins.register(_make_gate(config), "devbench-gate")
 
-        plugins.register(make_gate(config), "devbench-gate")
+
+def _make_gate(config: pytest.Config) -> Gate:
+    """The gate that the options ask for, or the calibration. A file that is none ends pytest; refs are
+    looked up later."""
+    from devbench.errors import UsageError
+    from devbench.pytest_plugin.file_gate import FileGate, means_files
+    from devbench.pytest_plugin.gate import Calibrator, PairGate, ending
+    from devbench.regress.compare import check_margin
+    from devbench.regress.margins import FEWEST, parse_margin
+    from devbench.regress.sides import read_side
+
+    base: str | None = config.getoption("devbench_gate")
+    pairs: int | None = config.getoption("devbench_calibrate")
+    with ending():
+        if config.getoption("dist", "no") != "no":
+            raise UsageError("the gate times one process at a time; leave out -n of pytest-xdist")
+        margin = parse_margin(config.getoption("devbench_margin"), "--devbench-margin")
+        if margin is not None:
+            check_margin(margin)
+        if pairs is None:
+            assert base is not None
+            if means_files(Path(base)):
+                return FileGate(config, read_side(base, None), margin)
+            return PairGate(config, base, margin)
+        if base is not None:
+            raise UsageError(
+                "--devbench-calibrate times the tests against themselves; leave --devbench-gate for "
+                "another call"
+            )
+        if pairs < FEWEST:
+            raise UsageError(
+                f"--devbench-calibrate {pairs}: fewer than {FEWEST} pairs tell nothing of the spread"
+            )
+    return Calibrator(config, pairs)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -15,13 +15,18 @@ from devbench.declare import Step
 from devbench.frameworks.base import Framework, WallTimer
 from devbench.measure import sampling
 from devbench.measure.tree import leaves
+from devbench.measure.yardstick import Yardstick
 from devbench.model import Device, Json, Measurement
 from devbench.pytest_plugin.holding import holding
+from devbench.pytest_plugin.worker import PytestWorker, case_of, key_of
 
 #: The warm-up ends after so many seconds, steady or not.
 LIMITS: Final = sampling.Limits(warmup_s=1.0, share_s=0.0)
-#: Samples from which the length of a call is told.
+#: Samples from which the length of a call is told, or as many as fit into so many seconds.
 CALLS: Final = 5
+CALLS_S: Final = 0.1
+#: Bursts of the yardstick before and after a test, 1.5 ms each: nothing can come between its rounds.
+BURSTS: Final = 10
 
 
 class Clock:
@@ -98,34 +103,47 @@ class DeviceBenchmark:
     file of pytest-benchmark.
     """
 
-    def __init__(self, item: pytest.Item, device_id: str, benchmark: Any) -> None:
+    def __init__(self, item: pytest.Function, device_id: str, benchmark: Any) -> None:
         held = holding(item.config)
         marker = item.get_closest_marker("benchmark")
         assert marker is not None
         self.device: Device = held.device(device_id)
         self.framework = held.framework
         self.extra_info: dict[str, Json] = benchmark.extra_info
+        self._item = item
         self._held = held
         self._benchmark = benchmark
         self._config = item.config
         self._options: Mapping[str, Any] = marker.kwargs
         self._clock: Clock = marker.kwargs["timer"]
+        self._worker: PytestWorker | None = item.config.pluginmanager.get_plugin("devbench-worker")
+        timed = benchmark.enabled and (self._worker is None or self._worker.wants_round)
+        # Made here, and not where it is laid: that may be inside `torch.inference_mode()`, which would
+        # make its tensors such as cannot be written to elsewhere. None: the step is not timed by this.
+        self._yardstick = held.yardstick(self.device.address) if timed else None
 
     def __call__(self, step: Callable[..., Any] | Step, *args: Any, **kwargs: Any) -> Any:
         """step: a function, called with the arguments again and again; or a `devbench.Step`, whose
         `reset` and `clock` are heeded and whose `close` is the caller's."""
         if not isinstance(step, Step):
             step = Step(run=partial(step, *args, **kwargs))
-        worker = self._config.pluginmanager.get_plugin("devbench-worker")
-        if worker is not None:
-            worker.keep(step)
-        if worker is not None or not self._benchmark.enabled:
-            result = self._benchmark.pedantic(step.run, setup=step.reset)
-        else:
+        worker, yardstick = self._worker, self._yardstick
+        if yardstick is not None:
             with self.framework.scope(self.device.address):
                 facts, once_s = self._warm_up(step)
+                _lay(yardstick)
                 result = self._time(step, once_s)
-            self._note(facts)
+                _lay(yardstick)
+            facts |= {"yardstick": yardstick.name, "yardstick_s": yardstick.take()}
+            if worker is None:
+                self._note(facts)
+            else:
+                median_s = self._benchmark.stats.stats.median
+                worker.add_round(median_s, facts["yardstick"], facts["yardstick_s"])
+        if worker is not None:
+            worker.keep(step)
+        if yardstick is None:
+            result = self._benchmark.pedantic(step.run, setup=step.reset)
         self._refuse_elsewhere(result)
         return result
 
@@ -143,8 +161,7 @@ class DeviceBenchmark:
         start = time.perf_counter()
         block = 1
         if step.reset is None and step.clock is None:
-            once = sampling.sampler(step, timer, 1)
-            block = sampling.choose_block(timer, min(*once(), *once()), sampling.clock_tick())
+            block = sampling.find_block(timer, step.run, sampling.clock_tick())
         sample = sampling.sampler(step, timer, block)
         warm = sampling.warm_up(sample, LIMITS)
         warmup_s = time.perf_counter() - start
@@ -154,7 +171,7 @@ class DeviceBenchmark:
             "steady": warm.steady,
             "trend": warm.trend,
         }
-        return facts, statistics.median(_seconds(sample) for _ in range(CALLS)) / block
+        return facts, _call_seconds(sample) / block
 
     def _time(self, step: Step, once_s: float) -> Any:
         """By pytest-benchmark, told how often: it would calibrate on a single call, which anything may
@@ -210,11 +227,27 @@ class DeviceBenchmark:
         quality, reasons = judge([measurement])
         self.extra_info.update(
             told,
+            case_id=case_of(key_of(self._item), self.device).id,
+            yardstick=facts["yardstick"],
+            yardstick_s=facts["yardstick_s"],
             first_call_s=facts["first_call_s"],
             warmup_s=facts["warmup_s"],
             quality=quality,
             quality_reasons=list(reasons),
         )
+
+
+def _lay(yardstick: Yardstick) -> None:
+    for _ in range(BURSTS):
+        yardstick.burst()
+
+
+def _call_seconds(call: Callable[[], Any]) -> float:
+    """The median of a few; of long ones one is enough."""
+    taken: list[float] = []
+    while len(taken) < CALLS and sum(taken) < CALLS_S:
+        taken.append(_seconds(call))
+    return statistics.median(taken)
 
 
 def _seconds(call: Callable[[], Any]) -> float:

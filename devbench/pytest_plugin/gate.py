@@ -1,46 +1,35 @@
 """``--devbench-gate``: are the collected benchmarks slower than in another state of the project?
 
 Against a git ref or an interpreter they are judged by pairs of fresh pytest processes, as `devbench ab`
-judges suites, and each becomes a report of pytest: passed, failed or skipped. Against a file of
-pytest-benchmark this one process is held, which decides nothing, and says so.
+judges suites, and each becomes a report of pytest: passed, failed or skipped. ``--devbench-calibrate``
+takes such pairs of the same code, and stores how far processes lie apart; by that a file of
+pytest-benchmark is judged (`devbench.pytest_plugin.file_gate`).
 """
 
 from __future__ import annotations
 
-import json
-import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
 from devbench import registry
-from devbench.errors import DevbenchError, NothingMeasured, UsageError
-from devbench.model import Case, Target
+from devbench.errors import DevbenchError, NothingMeasured
+from devbench.model import Case
 from devbench.pytest_plugin.holding import holding
-from devbench.pytest_plugin.pairs import in_turn
-from devbench.pytest_plugin.worker import key_of
+from devbench.pytest_plugin.pairs import against_itself, in_turn
+from devbench.pytest_plugin.worker import case_of, key_of, takes_turns
 from devbench.regress.ab import Event, Looked, Started
-from devbench.regress.compare import Comparison, Row, compare
-from devbench.regress.sides import Side, read_side
+from devbench.regress.calibrate import ROUNDS, Calibration, Figures
+from devbench.regress.compare import Comparison, Row
+from devbench.regress.interleave import PairDone
 
-
-def make_gate(config: pytest.Config) -> _Gate:
-    """The gate that the option asks for. A file that is none ends pytest; refs are looked up later."""
-    base: str = config.getoption("devbench_gate")
-    with _ending():
-        if Path(base).suffix == ".json":
-            return _FileGate(config, read_side(base, None))
-        if config.getoption("dist", "no") != "no":
-            raise UsageError("the gate times one process at a time; leave out -n of pytest-xdist")
-    return _PairGate(config, base)
+Outcome = Literal["passed", "failed", "skipped"]
 
 
 @contextmanager
-def _ending() -> Generator[None, None, None]:
+def ending() -> Generator[None, None, None]:
     """devbench's errors end pytest with their sentence and their exit code."""
     try:
         yield
@@ -48,18 +37,29 @@ def _ending() -> Generator[None, None, None]:
         pytest.exit(f"devbench: {error}", returncode=error.exit_code)
 
 
-class _Gate:
-    """What both gates share: how the session ends, and what it prints."""
+class Gate:
+    """What all gates share: how the session ends, and what it prints."""
 
+    title = "devbench gate"
     #: Reports of failure that are the gate's own: they do not say that a test failed.
     failures = 0
-    comparison: Comparison | None = None
+    #: How the session ends where no test failed; None while nothing was measured.
+    exit_code: int | None = None
     #: Whether the session came to its end, so that there is something to say of it.
     ended = False
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.allow: bool = config.getoption("devbench_allow_inconclusive")
+        #: Tests that were collected and are not to run.
+        self.deselected: list[pytest.Item] = []
+
+    def lines(self) -> Iterator[str]:
+        """What came out, for the terminal."""
+        raise NotImplementedError
+
+    def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
+        self.deselected += items
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -70,113 +70,60 @@ class _Gate:
         )
         if self.ended and session.testsfailed == self.failures:
             nothing = NothingMeasured.exit_code
-            session.exitstatus = self.comparison.exit_code if self.comparison else nothing
+            session.exitstatus = nothing if self.exit_code is None else self.exit_code
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if not self.ended:
             return
-        terminalreporter.section("devbench gate")
-        if self.comparison is None:
-            terminalreporter.write_line(
-                "no test with device_benchmark was measured, and nothing measured is no pass"
-            )
-            return
-        report = registry.reporter("text", "devbench.comparison_reporters")
-        terminalreporter.write_line(report(self.comparison).rstrip())
+        terminalreporter.section(self.title)
+        nothing = ["no test with device_benchmark was measured, and nothing measured is no pass"]
+        for line in nothing if self.exit_code is None else self.lines():
+            terminalreporter.write_line(line)
 
 
-class _FileGate(_Gate):
-    """This process against a file."""
-
-    def __init__(self, config: pytest.Config, base: Side) -> None:
-        super().__init__(config)
-        self._base = base
-
-    @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        with _ending():
-            found = _measured(self.config)
-            if found is not None:
-                self.comparison = compare(self._base, found, allow_inconclusive=self.allow)
-        super().pytest_sessionfinish(session)
-
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        super().pytest_terminal_summary(terminalreporter)
-        if self.comparison is None:
-            return
-        terminalreporter.write_line(
-            "One process against a file cannot tell what is slower. Give --devbench-gate a git ref or a "
-            "Python interpreter, and both sides are timed in turn."
-        )
+def told(comparison: Comparison) -> str:
+    report = registry.reporter("text", "devbench.comparison_reporters")
+    return str(report(comparison)).rstrip()
 
 
-def _measured(config: pytest.Config) -> Side | None:
-    """What pytest-benchmark has measured in this session, read as its file would be."""
-    session: Any = config.pluginmanager.get_plugin("pytest-benchmark")
-    found = [one for one in session.benchmarks if one and not one.has_error] if session else []
-    if not found:
-        return None
-    written = config.hook.pytest_benchmark_generate_json(
-        config=config,
-        benchmarks=found,
-        include_data=False,
-        machine_info=session.get_machine_info(),
-        commit_info=config.hook.pytest_benchmark_generate_commit_info(config=config),
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "now.json"
-        file.write_text(json.dumps(written, default=repr))
-        return replace(read_side(str(file), None), name="now", id="this session")
-
-
-class _PairGate(_Gate):
-    """The tests are judged before the others run, while nothing else is alive; each is reported when its
+class InPairs(Gate):
+    """The tests are timed before the others run, while nothing else is alive; each is reported when its
     turn comes."""
 
-    def __init__(self, config: pytest.Config, base: str) -> None:
+    def __init__(self, config: pytest.Config) -> None:
         super().__init__(config)
-        self._base = base
         self._cases: dict[str, Case] = {}
-        self._rows: dict[str, Row] = {}
+
+    def take(self, items: Sequence[pytest.Item], cases: Sequence[Case]) -> None:
+        """Time these cases, and remember what came out. items: all that were collected."""
+        raise NotImplementedError
+
+    def outcome(self, case: Case) -> tuple[Outcome, str]:
+        """What is reported of a case, with the reason where it did not pass."""
+        raise NotImplementedError
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, None, None]:
         if not session.testsfailed and not self.config.option.collectonly:
-            with _ending():
-                self._judge(session)
+            with ending():
+                self._find_cases(session)
+                if self._cases:
+                    self.take(session.items, list(self._cases.values()))
         yield
 
-    def _judge(self, session: pytest.Session) -> None:
+    def _find_cases(self, session: pytest.Session) -> None:
         held = holding(self.config)
         for item in session.items:
-            if not isinstance(item, pytest.Function) or "device_benchmark" not in item.fixturenames:
+            if not takes_turns(item):
                 continue
             device_id = item.callspec.params["devbench_device"]
-            if not isinstance(device_id, str):
-                continue  # refused or missing; reported in the ordinary way
-            device = held.device(device_id)
-            name, params = key_of(item)
-            target = Target(device.framework, (device.address,))
-            self._cases[item.nodeid] = Case(name.partition("::")[0], name, params, target)
-        if not self._cases:
-            return
-        self.comparison = in_turn(
-            self._base, list(self._cases.values()), self.config, self._tell, self.allow
-        )
-        self._rows = {row.case_id: row for row in self.comparison.rows}
+            if isinstance(device_id, str):  # else refused or missing: reported in the ordinary way
+                self._cases[item.nodeid] = case_of(key_of(item), held.device(device_id))
 
-    def _tell(self, event: Event) -> None:
+    def write(self, line: str) -> None:
         reporter: Any = self.config.pluginmanager.get_plugin("terminalreporter")
-        if reporter is None:
-            return
-        match event:
-            case Started():
-                reporter.write_line(
-                    f"devbench: {event.base.name} against {event.head.name}, {len(event.cases)} "
-                    f"benchmarks, log {event.log}"
-                )
-            case Looked():
-                reporter.write_line(f"devbench: {event.pairs} pairs, {event.open} benchmarks open")
+        if reporter is not None:
+            reporter.write_line(f"devbench: {line}")
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
@@ -185,35 +132,123 @@ class _PairGate(_Gate):
             return None
         hook = item.config.hook
         hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-        report = self._report(item, self._rows.get(case.id))
+        report = _report(item, *self.outcome(case))
         self.failures += report.failed
         hook.pytest_runtest_logreport(report=report)
         hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
         return True
 
-    def _report(self, item: pytest.Item, row: Row | None) -> pytest.TestReport:
-        outcome: Literal["passed", "failed", "skipped"] = "failed"
-        told = "not-measured: no process came back with it; see the log"
-        if row is not None:
-            told = _sentence(row)
-            if row.gate == "fine":
-                outcome = "skipped" if row.verdict == "not-measured" else "passed"
-            elif row.gate == "open" and self.allow:
-                outcome = "skipped"
-        path, line, _ = item.location
-        longrepr: Any = (path, line or 0, told) if outcome == "skipped" else told
-        if outcome == "passed":
-            longrepr = None
-        return pytest.TestReport(
-            item.nodeid, item.location, dict.fromkeys(item.keywords, 1), outcome, longrepr, "call"
+
+def _report(item: pytest.Item, outcome: Outcome, reason: str) -> pytest.TestReport:
+    path, line, _ = item.location
+    longrepr: Any = (path, line or 0, reason) if outcome == "skipped" else reason
+    if outcome == "passed":
+        longrepr = None
+    return pytest.TestReport(
+        item.nodeid, item.location, dict.fromkeys(item.keywords, 1), outcome, longrepr, "call"
+    )
+
+
+class PairGate(InPairs):
+    """Against a git ref or an interpreter."""
+
+    def __init__(self, config: pytest.Config, base: str, margin: float | None) -> None:
+        super().__init__(config)
+        self._base = base
+        self._margin = margin
+        self._comparison: Comparison | None = None
+        self._rows: dict[str, Row] = {}
+
+    def take(self, items: Sequence[pytest.Item], cases: Sequence[Case]) -> None:
+        known = {key_of(item) for item in [*items, *self.deselected] if takes_turns(item)}
+        self._comparison = in_turn(
+            self._base, cases, known, self.config, self._tell, self._margin, self.allow
         )
+        self._rows = {row.case_id: row for row in self._comparison.rows}
+        self.exit_code = self._comparison.exit_code
+
+    def _tell(self, event: Event) -> None:
+        match event:
+            case Started():
+                self.write(
+                    f"{event.base.name} against {event.head.name}, {len(event.cases)} benchmarks, "
+                    f"log {event.log}"
+                )
+            case Looked():
+                self.write(f"{event.pairs} pairs, {event.open} benchmarks open")
+
+    def outcome(self, case: Case) -> tuple[Outcome, str]:
+        row = self._rows.get(case.id)
+        if row is None:
+            return "failed", "not-measured: no process came back with it; see the log"
+        if row.gate == "fine":
+            return "skipped" if row.verdict == "not-measured" else "passed", _sentence(row)
+        return "skipped" if row.gate == "open" and self.allow else "failed", _sentence(row)
+
+    def lines(self) -> Iterator[str]:
+        assert self._comparison is not None
+        yield told(self._comparison)
 
 
 def _sentence(row: Row) -> str:
     """``regressed: 1.05 times the base's time (1.04 to 1.06)``."""
-    told = str(row.verdict)
+    said = str(row.verdict)
     if row.ratio is not None:
-        told += f": {row.ratio:.3f} times the time of the base"
+        said += f": {row.ratio:.3f} times the time of the base"
     if row.low is not None and row.high is not None:
-        told += f" ({row.low:.3f} to {row.high:.3f})"
-    return f"{told}; {row.reason}" if row.reason else told
+        said += f" ({row.low:.3f} to {row.high:.3f})"
+    return f"{said}; {row.reason}" if row.reason else said
+
+
+class Calibrator(InPairs):
+    """The same code against itself, and what that shows stored."""
+
+    title = "devbench calibration"
+
+    def __init__(self, config: pytest.Config, pairs: int) -> None:
+        super().__init__(config)
+        self._pairs = pairs
+        self._found: Calibration | None = None
+        self._figures: dict[str, Figures] = {}
+
+    def take(self, items: Sequence[pytest.Item], cases: Sequence[Case]) -> None:
+        machine = holding(self.config).machine
+        self._found = against_itself(cases, self.config, machine, self._pairs, self._tell)
+        self._figures = {one.case_id: one for one in self._found.cases}
+        known = [one.pair_spread is not None for one in self._found.cases]
+        self.exit_code = NothingMeasured.exit_code if not any(known) else 0 if all(known) else 1
+
+    def _tell(self, event: PairDone) -> None:
+        trouble = "" if event.found.trouble is None else f": {event.found.trouble}"
+        self.write(f"pair {event.pair + 1} of {self._pairs}, {event.case.id}{trouble}")
+
+    def outcome(self, case: Case) -> tuple[Outcome, str]:
+        found = self._figures.get(case.id)
+        if found is None or found.pair_spread is None:
+            return "failed", f"not calibrated: {found.reason if found else 'no pair was taken'}"
+        return "passed", ""
+
+    def lines(self) -> Iterator[str]:
+        assert self._found is not None
+        for one in self._found.cases:
+            yield f"{one.case_id}: {_figures(one)}"
+        yield (
+            "Spread: standard deviation of pairs of fresh processes, and of single ones. Caught: the "
+            "smallest slowdown that is called one with a chance of 99 %, by pairs (--devbench-gate REF) "
+            f"and by {ROUNDS} files of each side."
+        )
+        yield f"stored as {self._found.info.id}"
+
+
+def _figures(one: Figures) -> str:
+    if one.pair_spread is None or one.catches_in_turn is None:
+        return str(one.reason)
+    rounds = one.round_spread if one.yardstick_spread is None else one.yardstick_spread
+    parts = [f"pairs spread by {100 * one.pair_spread:.2f} %, {_caught(one.catches_in_turn)}"]
+    if rounds is not None and one.catches_by_rounds is not None:
+        parts.append(f"processes by {100 * rounds:.2f} %, {_caught(one.catches_by_rounds)}")
+    return "; ".join(parts)
+
+
+def _caught(slowdown: float) -> str:
+    return f"+{100 * slowdown:.1f} % caught" if slowdown < 10 else "nothing under ×10 caught"

@@ -23,7 +23,9 @@ from devbench.detection import join, physical_devices, read_hardware, why_unseen
 from devbench.detection.records import FrameworkAnswer, Machine
 from devbench.errors import UsageError, unknown
 from devbench.frameworks.base import Framework
-from devbench.model import Device, Json
+from devbench.measure.cache import last_level_cache
+from devbench.measure.yardstick import Yardstick, Yardsticks
+from devbench.model import Device, Json, Work
 from devbench.plan import find_targets
 
 
@@ -63,6 +65,7 @@ class Holding:
         self._framework: Framework | None = None
         self._machine: Machine | None = None
         self._refuser: _Refuser | None = None
+        self._yardsticks: dict[str, Yardsticks] = {}
 
     @property
     def is_in_use(self) -> bool:
@@ -190,6 +193,13 @@ class Holding:
     def address(self, device_id: str) -> str:
         return self.framework.device(self.device(device_id).address)
 
+    def yardstick(self, address: str) -> Yardstick:
+        """The fixed step of a device, by which the machine's drift is told from a test's."""
+        if address not in self._yardsticks:
+            cache = self.framework.cache_bytes(address) or last_level_cache()
+            self._yardsticks[address] = Yardsticks(self.framework, address, cache)
+        return self._yardsticks[address].beside(Work())
+
     def facts(self, device_id: str) -> dict[str, Json]:
         """What stands beside a figure: under these names `devbench compare` looks for them."""
         device = self.device(device_id)
@@ -220,6 +230,8 @@ class Holding:
             "settings": dict(self.framework.settings()),
             "devices": {device.id: device.name for device in self.machine.devices},
             "driver": next((gpu.driver for gpu in self.machine.gpus), None),
+            "cpu_model": host.cpu_model,
+            "usable_cores": host.usable_cores,
             "usable_cpus": host.usable_cpus,
             "cpu_limit": host.cpu_limit,
         }

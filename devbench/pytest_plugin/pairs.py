@@ -4,38 +4,58 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+import devbench
+from devbench import environment
 from devbench.declare import Benchmark
+from devbench.detection import Machine, machine_to_json
 from devbench.errors import UsageError
-from devbench.model import Case, Measurement, Target
-from devbench.process import WorkerProcess
-from devbench.pytest_plugin.worker import ABSENT
+from devbench.model import Case, Measurement, RunInfo, Target
+from devbench.process import WorkerGone, WorkerProcess, WorkerTimeout
+from devbench.pytest_plugin.worker import (
+    ABSENT,
+    ROUND_S,
+    ROUND_YARDSTICK,
+    ROUND_YARDSTICK_S,
+    Key,
+)
 from devbench.registry import Catalog, Source
-from devbench.regress import ab
-from devbench.regress.compare import Comparison
+from devbench.regress import ab, calibrate
+from devbench.regress.compare import Comparison, Row
 from devbench.regress.devices import machines_of
-from devbench.regress.interleave import Interleaver
+from devbench.regress.interleave import Interleaver, PairDone
+from devbench.regress.margins import margins_in_turn
 from devbench.regress.pairs import Reading
 from devbench.regress.variant import Variant, variants
+from devbench.runner import START_TIMEOUT_S, utc_now
+from devbench.session import Session, device_facts, new_id
+from devbench.settings import Settings
+from devbench.stats.verdicts import MARGIN
 from devbench.store import Store
 
 #: A folder that two processes cannot share, as an option of pytest.
 _OWN_FOLDER: Final = "--basetemp"
+#: What is said of a test that the base has and the head has not.
+GONE: Final = "only on the base: it was removed or renamed"
 
 
 @dataclass(kw_only=True)
 class _TestInterleaver(Interleaver):
-    """Its processes are pytest's: with the arguments of this session, where this one was started."""
+    """Its processes are pytest's: with the arguments of this session, where this one was started.
+
+    there: filled with the tests of the base, by target.
+    """
 
     arguments: Sequence[str]
     folder: Path
+    there: dict[Target, list[Key]]
 
     def _process(self, role: str, target: Target) -> WorkerProcess:
         side = self._variant(role)
@@ -47,6 +67,19 @@ class _TestInterleaver(Interleaver):
             ("devbench.pytest_plugin.worker", *arguments),
             Path(_on_side(str(self.folder), side)),
         )
+
+    def _await_ready(self, worker: WorkerProcess, role: str, target: Target) -> None:
+        super()._await_ready(worker, role, target)
+        if role != "base" or target in self.there:
+            return
+        worker.send("list")
+        try:
+            tests = worker.receive(START_TIMEOUT_S)["tests"]
+        except (WorkerGone, WorkerTimeout) as error:
+            raise UsageError(
+                f"{self.base.name}: its tests cannot be collected: {error}; log: {self.log}"
+            ) from None
+        self.there[target] = [(name, tuple(map(tuple, params))) for name, params in tests]
 
     def _keep(
         self, number: int, case: Case, readings: Mapping[str, Reading], started_at: str
@@ -65,19 +98,27 @@ class _TestInterleaver(Interleaver):
 def in_turn(
     base: str,
     cases: Sequence[Case],
+    known: Collection[Key],
     config: pytest.Config,
     tell: Callable[[ab.Event], None],
+    margin: float | None,
     allow_inconclusive: bool,
 ) -> Comparison:
     """Judge the tests as they are now against those of `base`. Both sides are stored as runs.
 
-    Raises UsageError for a base that is none, for a device that it does not see, and for tests that
-    cannot be told apart.
+    known: the tests that there are now, those that do not run included: of others that the base has, it
+    is said that they are gone. margin: None for that of a calibration (`against_itself`).
+
+    Raises UsageError for a base that is none or whose tests cannot be collected, for a device that it
+    does not see, for tests that cannot be told apart, and for those without a calibration.
     """
-    for case_id, count in Counter(case.id for case in cases).items():
-        if count > 1:
-            raise UsageError(f"{count} tests are called {case_id}; give their params other ids")
-    request = ab.Request(base=base, allow_inconclusive=allow_inconclusive)
+    _refuse_twins(cases)
+    there: dict[Target, list[Key]] = {}
+    request = ab.Request(
+        base=base,
+        margin=MARGIN if margin is None else margin,
+        allow_inconclusive=allow_inconclusive,
+    )
     with (
         variants(base, None) as sides,
         Store.open() as store,
@@ -86,15 +127,106 @@ def in_turn(
         framework = cases[0].target.framework
         machines = machines_of(*sides, (framework,), place.staged, place.log)
         seen = {device.id for device in ab.common_devices(*machines)}
-        for target in dict.fromkeys(case.target for case in cases):
+        for target in _targets(cases):
             if str(target) not in seen:
                 raise UsageError(f"{sides[0].name} and {sides[1].name} do not both see {target}")
-        make = partial(
-            _TestInterleaver,
-            arguments=[str(word) for word in config.invocation_params.args],
-            folder=config.invocation_params.dir,
+        if margin is None:
+            margins = margins_in_turn(store, ab._here(machines[1], cases), cases)
+            request = replace(request, margins=margins, margin=max(margins.values()))
+        found = ab.decide(
+            request,
+            store,
+            place,
+            machines,
+            _catalog(cases),
+            cases,
+            tell,
+            make=_maker(config, there),
         )
-        return ab.decide(request, store, place, machines, _catalog(cases), cases, tell, make=make)
+    gone = [
+        _gone(key, target) for target, keys in there.items() for key in keys if key not in known
+    ]
+    return replace(found, rows=(*found.rows, *gone))
+
+
+def against_itself(
+    cases: Sequence[Case],
+    config: pytest.Config,
+    machine: Machine,
+    pairs: int,
+    tell: Callable[[PairDone], None],
+) -> calibrate.Calibration:
+    """Calibrate the tests as they are: pairs of fresh processes of the same code, stored like the pairs of
+    `devbench calibrate`.
+
+    Each process first times the step as an ordinary session does. Those are the rounds: what a file of
+    pytest-benchmark holds is one of them. Raises UsageError for tests that cannot be told apart.
+    """
+    _refuse_twins(cases)
+    settings = Settings.for_quick(rounds=pairs)
+    catalog = _catalog(cases)
+    facts = environment.gather(machine_to_json(machine))
+    facts["targets"] = {str(one): device_facts(one, machine) for one in _targets(cases)}
+    info = RunInfo(
+        id=new_id(),
+        label=None,
+        started_at=utc_now(),
+        finished_at=None,
+        state="running",
+        devbench_version=devbench.__version__,
+        settings={
+            **settings.to_json(),
+            "sources": [source.to_json() for source in catalog.sources.values()],
+            "benchmarks": {name: {"size": None} for name in catalog.benchmarks},
+        },
+        environment=facts,
+    )
+    session = Session(
+        info=info, catalog=catalog, cases=tuple(cases), machine=machine, settings=settings
+    )
+    with Store.open() as store:
+        return calibrate.take(session, store, tell, _maker(config, {}), _round_of)
+
+
+def _round_of(measurement: Measurement) -> calibrate.Round | None:
+    """The round that the worker added (`devbench.pytest_plugin.worker.PytestWorker.add_round`); there is
+    none where pytest-benchmark is switched off."""
+    told = measurement.metrics
+    if ROUND_S not in told:
+        return None
+    return calibrate.Round(told[ROUND_S], told[ROUND_YARDSTICK], told[ROUND_YARDSTICK_S])
+
+
+def _maker(config: pytest.Config, there: dict[Target, list[Key]]) -> Callable[..., Interleaver]:
+    return partial(
+        _TestInterleaver,
+        arguments=[str(word) for word in config.invocation_params.args],
+        folder=config.invocation_params.dir,
+        there=there,
+    )
+
+
+def _gone(key: Key, target: Target) -> Row:
+    name, params = key
+    return Row(
+        case_id=Case(name.partition("::")[0], name, params, target).id,
+        benchmark=name,
+        params=dict(params),
+        target=str(target),
+        verdict="not-measured",
+        gate="open",
+        reason=GONE,
+    )
+
+
+def _refuse_twins(cases: Sequence[Case]) -> None:
+    for case_id, count in Counter(case.id for case in cases).items():
+        if count > 1:
+            raise UsageError(f"{count} tests are called {case_id}; give their params other ids")
+
+
+def _targets(cases: Sequence[Case]) -> list[Target]:
+    return list(dict.fromkeys(case.target for case in cases))
 
 
 def _catalog(cases: Sequence[Case]) -> Catalog:

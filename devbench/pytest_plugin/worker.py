@@ -4,7 +4,10 @@
 it. It then runs the one test that a ``hold`` message names, in the ordinary way with its fixtures, as
 far as its call of ``device_benchmark``; there it answers ``burst`` messages until ``drop``, and the test
 goes on to its end. So what is timed is the step as the test made it, and the rest of the test, its
-assertions too, happens outside.
+assertions too, happens outside. ``list`` asks for the tests that there are on this side.
+
+With ``--devbench-calibrate`` among the arguments the step is also timed as an ordinary session times it,
+before the turns: what that gives is a round, as a file of pytest-benchmark has it.
 """
 
 from __future__ import annotations
@@ -13,10 +16,10 @@ import os
 import queue
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Final, TextIO, TypeAlias
+from typing import Any, Final, TextIO, TypeAlias, TypeGuard
 
 import pytest
 
@@ -24,12 +27,16 @@ from devbench import pytest_plugin
 from devbench.declare import Benchmark, Step
 from devbench.measure.bench import Bench
 from devbench.measure.visit import closing, outcome
-from devbench.model import ParamValue
+from devbench.model import Case, Device, Json, ParamValue, Target, format_params
 from devbench.protocol import Message, claim_stdout
 from devbench.worker import Worker, _messages
 
 #: In place of a reason: this side has no such test.
 ABSENT: Final = "absent"
+#: Metrics of a measurement: the median that an ordinary session gives, and its fixed step.
+ROUND_S: Final = "round_s"
+ROUND_YARDSTICK: Final = "round_yardstick"
+ROUND_YARDSTICK_S: Final = "round_yardstick_s"
 
 Key: TypeAlias = tuple[str, tuple[tuple[str, ParamValue], ...]]
 
@@ -51,15 +58,34 @@ def key_of(item: pytest.Function) -> Key:
     return f"{Path(file).as_posix()}::{inside}", tuple(plain.items())
 
 
+def name_of(key: Key) -> str:
+    """The id of a test's case without its target."""
+    name, params = key
+    return f"{name}[{format_params(dict(params))}]"
+
+
+def takes_turns(item: pytest.Item) -> TypeGuard[pytest.Function]:
+    """Whether it is a test whose step can be kept and timed in turn."""
+    return isinstance(item, pytest.Function) and "device_benchmark" in item.fixturenames
+
+
+def case_of(key: Key, device: Device) -> Case:
+    """A test on a device as a case of a comparison or a calibration."""
+    name, params = key
+    return Case(name.partition("::")[0], name, params, Target(device.framework, (device.address,)))
+
+
 @dataclass(slots=True)
 class _Visit:
     """One test between ``hold`` and ``drop``. ended: what was found when the step was dropped, empty
-    where it could not be timed; to be answered when the test is over."""
+    where it could not be timed; to be answered when the test is over. round: metrics of the round that
+    was timed before."""
 
     message: Message
     reports: list[pytest.TestReport]
     kept: Step | None = None
     ended: dict[str, Any] | None = None
+    round: dict[str, Json] = field(default_factory=dict)
 
 
 class PytestWorker(Worker):
@@ -73,6 +99,7 @@ class PytestWorker(Worker):
         self._tests: dict[Key, pytest.Function] = {}
         self._trouble = _facts("failed", "error", "pytest ended before it had collected the tests")
         self._visit: _Visit | None = None
+        self._calibrates = False
 
     def run(self, arguments: Sequence[str]) -> None:
         """Returns never: the end of the messages ends the process."""
@@ -86,6 +113,7 @@ class PytestWorker(Worker):
         assert self._target is not None
         config.option.devbench_framework = self._target.framework
         config.option.devbench_device = [str(self._target)]
+        self._calibrates = bool(config.option.devbench_calibrate)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
@@ -96,11 +124,7 @@ class PytestWorker(Worker):
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         if not session.testsfailed:
             self._trouble = _facts("skipped", ABSENT, "there is no such test on this side")
-        self._tests = {
-            key_of(item): item
-            for item in session.items
-            if isinstance(item, pytest.Function) and "device_benchmark" in item.fixturenames
-        }
+        self._tests = {key_of(item): item for item in session.items if takes_turns(item)}
         self._answer()
         return True
 
@@ -113,6 +137,8 @@ class PytestWorker(Worker):
             message = self._messages.get()
             if message["type"] == "hold":
                 self._run_test(message)
+            elif message["type"] == "list":
+                self._send("listed", tests=[[name, list(params)] for name, params in self._tests])
             elif message["type"] == "drop":  # what was not held
                 self._send("dropped", facts={})
 
@@ -131,6 +157,20 @@ class PytestWorker(Worker):
         else:
             self._send("dropped", facts=visit.ended and visit.ended | facts)
 
+    @property
+    def wants_round(self) -> bool:
+        """Whether the step is to be timed in the ordinary way too; once a process is enough."""
+        return self._calibrates and self._visit is not None and "repeat" not in self._visit.message
+
+    def add_round(self, median_s: float, yardstick: str, yardstick_s: float) -> None:
+        """What the ordinary way gave."""
+        assert self._visit is not None
+        self._visit.round = {
+            ROUND_S: median_s,
+            ROUND_YARDSTICK: yardstick,
+            ROUND_YARDSTICK_S: yardstick_s,
+        }
+
     def keep(self, step: Step) -> None:
         """Called by the test: its step is timed here for as long as the other side wants."""
         visit = self._visit
@@ -147,6 +187,7 @@ class PytestWorker(Worker):
         visit.ended = {} if held is None else {"status": "ok"}
         if held is not None and bursts:
             visit.ended = outcome(held.bench, lambda: closing(held.bench, held.warm))
+            visit.ended["metrics"] = {**visit.ended.get("metrics", {}), **visit.round}
         self._release()
         if held is None:
             pytest.fail("its step cannot be timed", pytrace=False)
@@ -173,6 +214,7 @@ class PytestWorker(Worker):
             self._threads,
             message["seed"],
             Path(message["scratch"]),
+            message.get("repeat", 1),
         )
 
 

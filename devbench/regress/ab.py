@@ -16,26 +16,25 @@ import platformdirs
 import devbench
 from devbench import environment, registry
 from devbench.detection import Machine, machine_to_json, usable_threads
-from devbench.errors import NothingMeasured, UsageError
+from devbench.errors import BudgetExhausted, NothingMeasured, UsageError
 from devbench.model import Case, Device, Json, RunInfo
 from devbench.plan import choose, expand, find_targets, make_cases, parse_overrides
 from devbench.registry import Catalog, Source
 from devbench.regress.compare import Comparison, check_margin, compare_pairs
 from devbench.regress.devices import machines_of
 from devbench.regress.interleave import Found, Interleaver, PairDone
-from devbench.regress.margins import judge_each, margins_in_turn
+from devbench.regress.looks import look, with_stillness
+from devbench.regress.margins import margins_in_turn
 from devbench.regress.sides import side_of
 from devbench.regress.variant import Variant, stage, variants
 from devbench.runner import utc_now
 from devbench.session import device_facts, new_id
-from devbench.stats.sequential import LOOKS, level_at
-from devbench.stats.verdicts import ALPHA, MARGIN, Estimate, Judgement, paired, reach
+from devbench.stats.sequential import LOOKS
+from devbench.stats.verdicts import MARGIN, Estimate, Judgement
 from devbench.store import Store
 
 #: Seconds of turns for each process and case in a pair.
 SHARE_S: Final = 0.25
-#: What is the same on both sides may differ by this share of the margin before nothing is believed.
-STILL: Final = 1 / 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,14 +64,15 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The plan stands: the cases of both variants, where the workers' chatter goes, and the margins of
-    cases that have one of their own."""
+    """The plan stands: the cases of both variants, where the workers' chatter goes, the margins of
+    cases that have one of their own, and the frameworks that only one side has, each with why."""
 
     base: Variant
     head: Variant
     cases: tuple[Case, ...]
     log: Path
     margins: Mapping[str, float] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,8 @@ def interleave(
     """Compare in turn. Both sides are stored as runs, round i of each being pair i.
 
     Raises UsageError for variants, cases or devices that are not there, NothingMeasured where nothing
-    is left. Whatever ends it early leaves what was measured in the store and no worktree behind.
+    is left, BudgetExhausted where the time ended before anything was timed. Whatever ends it early
+    leaves what was measured in the store and no worktree behind.
     """
     check_margin(request.margin)
     if request.time_budget_s is not None and not 0 < request.time_budget_s < math.inf:
@@ -160,8 +161,7 @@ def decide(
     the monotonic clock.
     """
     base, head = place.base, place.head
-    runs = _create_runs(request, store, (base, head), machines, catalog, cases)
-    tell(Started(base, head, tuple(cases), place.log, request.margins))
+    runs = _runs(request, (base, head), machines, catalog, cases)
     work = make(
         base=base,
         head=head,
@@ -177,8 +177,12 @@ def decide(
         scratch=place.scratch,
         log=place.log,
     )
+    for info in runs.values():
+        store.create_run(info, cases)
     state: Literal["complete", "interrupted"] = "interrupted"
     try:
+        left_out = tuple(_left_out((base, head), machines))
+        tell(Started(base, head, tuple(cases), place.log, request.margins, left_out))
         judged = _until_decided(work, cases, request, deadline, tell)
         state = "complete"
     finally:
@@ -186,6 +190,11 @@ def decide(
             facts = _with_targets(info.environment, work.ready[role], work.threads)
             store.update_environment(info.id, facts | {"ab": _pairs_to_json(work.found)})
             store.finish_run(info.id, state, utc_now())
+    if not work.found:
+        raise BudgetExhausted(
+            "the time budget ran out before any case was timed on both sides; give a larger --time-budget, "
+            "or select fewer cases"
+        )
     sides = [side_of(store.load(runs[role].id)) for role in ("base", "head")]
     comparison = compare_pairs(
         replace(sides[0], name=base.name),
@@ -208,6 +217,15 @@ def _here(machine: Machine, cases: Sequence[Case]) -> dict[str, Json]:
     }
 
 
+def _left_out(sides: tuple[Variant, Variant], machines: tuple[Machine, Machine]) -> Iterator[str]:
+    """Frameworks that start on one side only: their cases have nothing to be compared with."""
+    started = [{one.name for one in machine.frameworks if one.view} for machine in machines]
+    for side, machine, elsewhere in zip(sides, machines, reversed(started), strict=True):
+        for one in machine.frameworks:
+            if one.view is None and one.name in elsewhere:
+                yield f"{one.name} is left out; {side.name}: {one.reason}"
+
+
 def common_devices(base: Machine, head: Machine) -> list[Device]:
     """Devices that both variants see, by the physical device: the same address may mean another."""
     seen = {(device.id, device.physical) for device in base.devices}
@@ -223,9 +241,8 @@ def common_devices(base: Machine, head: Machine) -> list[Device]:
     return common
 
 
-def _create_runs(
+def _runs(
     request: Request,
-    store: Store,
     sides: tuple[Variant, Variant],
     machines: tuple[Machine, Machine],
     catalog: Catalog,
@@ -238,6 +255,7 @@ def _create_runs(
     infos = {}
     for role, side, machine in zip(ids, sides, machines, strict=True):
         facts = environment.gather(machine_to_json(machine))
+        facts["python"] = side.version
         facts["targets"] = {str(target): device_facts(target, machine) for target in targets}
         if side.commit is not None:
             facts["git"] = {"commit": side.commit, "dirty": False}
@@ -267,7 +285,6 @@ def _create_runs(
             },
             environment=facts,
         )
-        store.create_run(infos[role], cases)
     return infos
 
 
@@ -333,31 +350,6 @@ def _has_trouble(found: Mapping[str, Found], case: Case) -> bool:
     return case.id in found and found[case.id].trouble is not None
 
 
-def look(
-    found: Mapping[str, Found],
-    open_: Sequence[Case],
-    judged: Mapping[str, tuple[Estimate, Judgement]],
-    margin: float,
-    pairs: int,
-    margins: Mapping[str, float] | None = None,
-) -> dict[str, tuple[Estimate, Judgement]]:
-    """What the first so many pairs say of the open cases that have them. margins: of cases that have
-    one of their own."""
-    whole = [case for case in open_ if case.id in found and len(found[case.id].pairs) >= pairs]
-    estimates = [paired(found[case.id].pairs[:pairs]) for case in whole]
-    equivalent = sum(judgement.verdict == "equivalent" for _, judgement in judged.values())
-    judgements = judge_each(
-        estimates,
-        [(margins or {}).get(case.id, margin) for case in whole],
-        others=equivalent,
-        level=lambda alpha: level_at(pairs, alpha),
-    )
-    return {
-        case.id: pair
-        for case, pair in zip(whole, zip(estimates, judgements, strict=True), strict=True)
-    }
-
-
 def _pairs_to_json(found: Mapping[str, Found]) -> Json:
     """Log ratios by case, as they were decided from."""
     return {case_id: asdict(one) for case_id, one in found.items()}
@@ -371,50 +363,3 @@ def _same_frameworks(work: Interleaver) -> set[str]:
         for target in base.keys() & head.keys()
         if base[target]["version"] == head[target]["version"]
     }
-
-
-def with_stillness(
-    comparison: Comparison,
-    found: Mapping[str, Found],
-    margin: float,
-    same: set[str],
-    margins: Mapping[str, float] | None = None,
-) -> Comparison:
-    """The comparison, open where something moved that should not have: a second process of the head's
-    code against the first, or the fixed step where both sides have the same framework (`same`)."""
-    rows = []
-    for row in comparison.rows:
-        one = found.get(row.case_id)
-        row = replace(row, doubts=tuple(doubt for doubt in row.doubts if not _of_rounds(doubt)))
-        if one is not None and row.verdict not in ("not-measured", "inconclusive"):
-            limit = STILL * math.log1p((margins or {}).get(row.case_id, margin))
-            controls = {"head against itself": one.null}
-            if row.target in same:
-                controls["the fixed step"] = one.yardstick
-            moved = [
-                f"{name} moved by {math.expm1(center):+.1%}"
-                for name, logs in controls.items()
-                if (center := drift(logs, limit)) is not None
-            ]
-            if moved:
-                reason = f"{'; '.join(moved)}: this machine favours one side, so nothing is said"
-                row = replace(row, verdict="inconclusive", gate="open", reason=reason)
-        rows.append(row)
-    return replace(comparison, rows=tuple(rows))
-
-
-def _of_rounds(doubt: str) -> bool:
-    """Whether it says how rounds differ, which does not matter where each has a partner."""
-    return any(word in doubt for word in ("rounds-disagree", "wide-interval", "few-samples"))
-
-
-def drift(logs: Sequence[float], limit: float) -> float | None:
-    """The mean log ratio where its interval, wrong with a chance of `ALPHA` at each end, lies beyond
-    ±`limit`; None where it does not."""
-    if len(logs) < 2:
-        return None
-    one = paired(logs)
-    if not math.isfinite(one.error):
-        return None
-    half = float(reach(one.error, one.freedom, ALPHA))
-    return one.center if abs(one.center) - half > limit else None

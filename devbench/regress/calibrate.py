@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -81,6 +81,7 @@ class Slowdown:
 class Figures:
     """What a calibration says of a case; shares of a step's time.
 
+    yardstick_spread: of the rounds in units of the fixed step beside them, as `compare` judges them.
     catches_in_turn, catches_by_rounds: the smallest slowdown that is called slower beyond the margin
     with 99 % chance, by up to 64 pairs and by two runs of `ROUNDS` rounds; None where nothing is.
     Computed from the spread, not tried. margin: what ``--margin calibrated`` takes for pairs.
@@ -90,6 +91,7 @@ class Figures:
     pairs: int
     pair_spread: float | None = None
     round_spread: float | None = None
+    yardstick_spread: float | None = None
     alarms: Alarms | None = None
     slowdown: Slowdown | None = None
     catches_in_turn: float | None = None
@@ -120,21 +122,38 @@ class Calibration:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What one process found of a case: seconds of a step, and of the fixed step beside it."""
+
+    median: float
+    yardstick: str | None
+    yardstick_s: float | None
+
+
+def round_of(measurement: Measurement) -> Round | None:
+    """The round that a measurement is, as a stored run would have it; None where nothing was timed."""
+    if not measurement.samples:
+        return None
+    median = statistics.median(measurement.samples)
+    return Round(median, measurement.yardstick, measurement.yardstick_s)
+
+
 @dataclass(slots=True)
 class _FirstProcess:
     """Keeps the measurements of one of the two: a run has one a round. Both run the same code."""
 
     store: Store
     run_id: str
-    rounds: dict[str, list[float]] = field(default_factory=dict)
+    round_of: Callable[[Measurement], Round | None]
+    rounds: dict[str, list[Round]] = field(default_factory=dict)
 
     def add_measurement(self, run_id: str, measurement: Measurement) -> None:
         if run_id != self.run_id:
             return
         self.store.add_measurement(run_id, measurement)
-        if measurement.samples:
-            logs = self.rounds.setdefault(measurement.case_id, [])
-            logs.append(math.log(statistics.median(measurement.samples)))
+        if (found := self.round_of(measurement)) is not None:
+            self.rounds.setdefault(measurement.case_id, []).append(found)
 
 
 def calibrate(
@@ -146,7 +165,18 @@ def calibrate(
     Raises UsageError and NothingMeasured as `devbench.session.prepare`. Whatever ends it early leaves
     what was measured in the store.
     """
-    session = prepare(request)
+    return take(prepare(request), store, tell)
+
+
+def take(
+    session: Session,
+    store: Store,
+    tell: Callable[[PairDone], None],
+    make: Callable[..., Interleaver] = Interleaver,
+    round_of: Callable[[Measurement], Round | None] = round_of,
+) -> Calibration:
+    """The same for a session that is planned. make, round_of: where its cases are no benchmarks, what
+    stands in for the `Interleaver`, and what of a measurement is a round."""
     here = Variant("this Python", Path(sys.executable))
     settings = {**session.info.settings, "kind": KIND, "share_s": ab.SHARE_S, "repeat": REPEAT}
     info = replace(session.info, settings=settings)
@@ -156,8 +186,8 @@ def calibrate(
         scratch.mkdir()
         stage(staged, session.catalog.sources.values(), (here, here))
         store.create_run(info, session.cases)
-        sink = _FirstProcess(store, info.id)
-        work = Interleaver(
+        sink = _FirstProcess(store, info.id, round_of)
+        work = make(
             base=here,
             head=here,
             stage=staged,
@@ -209,12 +239,25 @@ def _found(work: Interleaver, cases: Sequence[Case], sink: _FirstProcess) -> dic
             case_id=case.id,
             pairs=tuple(one.pairs),
             slowed=tuple(one.slowed),
-            rounds=tuple(sink.rounds.get(case.id, ())),
+            **_of_rounds(sink.rounds.get(case.id, ())),
             trouble=one.trouble,
             untried=one.untried,
         ).to_json()
         for case in cases
         if (one := work.found.get(case.id)) is not None
+    }
+
+
+def _of_rounds(rounds: Sequence[Round]) -> dict[str, Any]:
+    """The rounds as a `CaseCalibration` has them: in yardsticks where all have the same one."""
+    names = {one.yardstick for one in rounds}
+    alike = len(names) == 1 and all(one.yardstick_s for one in rounds)
+    return {
+        "rounds": tuple(math.log(one.median) for one in rounds),
+        "yardstick": names.pop() if alike else None,
+        "in_yardsticks": tuple(
+            math.log(one.median / one.yardstick_s) for one in rounds if alike and one.yardstick_s
+        ),
     }
 
 
@@ -236,15 +279,19 @@ def figures(case: CaseCalibration, alpha: float) -> Figures:
         few = f"{len(case.pairs)} pairs tell nothing of the spread"
         return replace(found, reason=case.trouble or few)
     rng = np.random.default_rng(0)
-    by_rounds = caught_by_rounds(case.round_spread, ROUNDS, ROUNDS, alpha)
+    in_seconds = case.spread_of(None)
+    beside = case.spread_of(case.yardstick) if case.yardstick is not None else None
+    spread = in_seconds if beside is None else beside
+    by_rounds = None if spread is None else caught_by_rounds(spread, ROUNDS, ROUNDS, alpha)
     return replace(
         found,
         pair_spread=case.pair_spread,
-        round_spread=case.round_spread,
+        round_spread=in_seconds,
+        yardstick_spread=beside,
         alarms=_alarms(case, alpha, rng),
         slowdown=_slowdown(case, alpha, rng),
         catches_in_turn=_beyond_margin(caught_in_turn(case.pair_spread, alpha)),
-        catches_by_rounds=_beyond_margin(by_rounds),
+        catches_by_rounds=None if by_rounds is None else _beyond_margin(by_rounds),
         margin=case.margin_in_turn(),
         reason=None if case.slowed else f"no slowdown was tried: {case.untried or _TOO_LONG}",
     )

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from devbench.errors import UsageError
+
+#: What git tells its hooks. A command for another folder would take the caller's index for its own.
+_OF_A_HOOK: Final = frozenset(
+    {
+        "GIT_COMMON_DIR",
+        "GIT_DIR",
+        "GIT_INDEX_FILE",
+        "GIT_OBJECT_DIRECTORY",
+        "GIT_PREFIX",
+        "GIT_WORK_TREE",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +34,14 @@ class Repository:
     top: Path
 
     @classmethod
-    def around(cls, folder: Path) -> Repository | None:
-        """None where there is no repository, or no git."""
+    def around(cls, folder: Path) -> Repository:
+        """Raises UsageError where there is none, or where git will not read it."""
         try:
             return cls(Path(_git(folder, "rev-parse", "--show-toplevel")))
-        except UsageError:
-            return None
+        except UsageError as error:
+            if "not a git repository" not in str(error):
+                raise
+            raise UsageError(f"{folder} is in no git repository") from None
 
     def commit(self, ref: str) -> str:
         """The full name of the commit that `ref` means. Raises UsageError when there is none."""
@@ -33,9 +50,11 @@ class Repository:
         except UsageError:
             recent = _git(self.top, "for-each-ref", "--format=%(refname:short)", "--count=8")
             known = ", ".join(recent.split()) or "none"
+            shallow = _git(self.top, "rev-parse", "--is-shallow-repository") == "true"
+            hint = "; it is a shallow clone, which `git fetch --unshallow` completes"
             raise UsageError(
                 f"{ref!r} is neither a Python interpreter nor a commit of {self.top}; "
-                f"branches and tags there: {known}"
+                f"branches and tags there: {known}{hint if shallow else ''}"
             ) from None
 
     def uncommitted(self) -> list[str]:
@@ -45,22 +64,36 @@ class Repository:
 
     @contextmanager
     def worktree(self, ref: str) -> Iterator[Path]:
-        """The files of `ref` in a folder of their own, which is gone afterwards."""
+        """The files of `ref` in a folder of their own, which is gone afterwards, also where making it was
+        interrupted."""
         commit = self.commit(ref)
         with tempfile.TemporaryDirectory(prefix="devbench-tree-") as folder:
-            tree = Path(folder) / "tree"
-            _git(self.top, "worktree", "add", "--detach", "--quiet", str(tree), commit)
+            tree = Path(folder).resolve() / "tree"
             try:
+                _git(self.top, "worktree", "add", "--detach", "--quiet", str(tree), commit)
                 yield tree
             finally:
-                _git(self.top, "worktree", "remove", "--force", str(tree))
+                self._forget(tree)
+
+    def _forget(self, tree: Path) -> None:
+        """Remove a worktree, whatever state it is in: git keeps one locked while it is being made."""
+        shutil.rmtree(tree, ignore_errors=True)
+        known = _git(self.top, "worktree", "list", "--porcelain").splitlines()
+        if f"worktree {tree.as_posix()}" in known:
+            _git(self.top, "worktree", "remove", "--force", "--force", str(tree))
 
 
 def _git(folder: Path, *words: str) -> str:
-    """Standard output of a git command. Raises UsageError with what git said."""
+    """Standard output of a git command, run without the project's hooks: what they do after a checkout
+    (install, fetch large files) is meant for people. Raises UsageError with what git said."""
+    kept = {name: value for name, value in os.environ.items() if name not in _OF_A_HOOK}
     try:
         done = subprocess.run(
-            ["git", "-C", str(folder), *words], capture_output=True, text=True, check=False
+            ["git", "-C", str(folder), "-c", f"core.hooksPath={os.devnull}", *words],
+            env=kept | {"LC_ALL": "C"},
+            capture_output=True,
+            text=True,
+            check=False,
         )
     except FileNotFoundError:
         raise UsageError("git is not installed; name Python interpreters instead") from None

@@ -13,6 +13,7 @@ import numpy as np
 from devbench.errors import NothingMeasured, UsageError
 from devbench.model import ParamValue, Status
 from devbench.regress.environment_diff import Difference, blocked, differences
+from devbench.regress.margins import CaseCalibration, check_known, same_machine, usable
 from devbench.regress.sides import Side, SideCase
 from devbench.stats.verdicts import (
     ALPHA,
@@ -31,6 +32,10 @@ Gate = Literal["broken", "open", "fine"]
 
 _FAULTS: Final[frozenset[Status]] = frozenset({"failed", "crashed", "timeout"})
 _NO_REASON: Final = "no reason is given"
+_ONE_PROCESS: Final = (
+    "one process a side, and how far processes of this test lie apart on this machine is not known: "
+    "`pytest --devbench-calibrate 16` tells, or give --devbench-gate a git ref"
+)
 #: Doubts that come from how far the rounds of one side lie apart.
 _OF_ROUNDS: Final = re.compile(r", (rounds-disagree|wide-interval):")
 
@@ -44,6 +49,8 @@ class Row:
     base_s, new_s: seconds of a step, the median of the rounds' medians; None where there are none.
     ratio, low, high: new over base and the interval that the verdict was read off, each end of which is
     wrong with a chance of `level`. They are of the times in units of `yardstick` where that is not None.
+    margin: a change up to this was taken for none; None where nothing was judged.
+    calibrated: a side is one process, so how far processes lie apart is what a calibration found.
     certain: the direction of a change that is beyond doubt, be it within the margin or not.
     more: further rounds a side (or pairs) that would decide it if nothing else changes.
     shift, p: the ratio after Hodges and Lehmann, and the p of no change at all by a randomisation test.
@@ -65,6 +72,8 @@ class Row:
     low: float | None = None
     high: float | None = None
     level: float | None = None
+    margin: float | None = None
+    calibrated: bool = False
     certain: Literal["slower", "faster"] | None = None
     more: int | None = None
     yardstick: str | None = None
@@ -89,6 +98,7 @@ class SideInfo:
 class Comparison:
     """The answer of `compare`. alpha, family: one-sided errors of a case and of all (`verdicts`).
 
+    margin: of all cases, or the widest where each has its own.
     allow_inconclusive: open questions do not keep the code from passing.
     """
 
@@ -126,16 +136,26 @@ class Comparison:
 
 
 def compare(
-    base: Side, new: Side, *, margin: float = MARGIN, allow_inconclusive: bool = False
+    base: Side,
+    new: Side,
+    *,
+    margin: float | None = MARGIN,
+    calibrated: Mapping[str, CaseCalibration] | None = None,
+    allow_inconclusive: bool = False,
 ) -> Comparison:
     """Judge each case that either side has, by Welch's interval of the log round medians.
 
     Where both sides timed the same fixed step beside the samples in every round, with nothing changed
     that could make that step faster, the medians are taken in units of it: the drift of the machine is
-    then in both. Raises NothingMeasured for an empty side, UsageError for sides that cannot have a case
-    in common and for a margin that is none.
+    then in both.
+
+    calibrated: what is known of this machine, by case (`margins.stored`). A side of one round takes its
+    spread from there; margin None: each case has the margin that follows from it.
+
+    Raises NothingMeasured for an empty side, UsageError for sides that cannot have a case in common, for
+    a margin that is none, and for a case without a calibration where that is to give the margin.
     """
-    check_margin(margin)
+    check_margin(MARGIN if margin is None else margin)
     for side in (base, new):
         if not side.cases:
             raise NothingMeasured(f"{side.name} holds no measurement; there is nothing to compare")
@@ -148,19 +168,63 @@ def compare(
     found = differences(base.facts, new.facts, base.target_facts, new.target_facts)
     changed = _changed_yardsticks(found)
     rows = _rows(base, new, found)
+    known = {
+        case_id: (calibrated or {}).get(new.cases[case_id].calibrated_as)
+        for case_id, row in rows.items()
+        if row.verdict != "not-measured"
+    }
     estimates = {}
-    for case_id, row in rows.items():
-        if row.verdict != "not-measured":
-            one, other = base.cases[case_id], new.cases[case_id]
-            figures = None if changed & {None, row.target} else _in_yardsticks(one, other)
-            if figures is not None:
-                rows[case_id] = replace(row, yardstick=one.yardstick)
-            logs = (np.log(side).tolist() for side in figures or (one.medians, other.medians))
-            estimates[case_id] = unpaired(*logs)
-    judged = judge(list(estimates.values()), margin=margin)
+    for case_id, calibration in known.items():
+        row, one, other = rows[case_id], base.cases[case_id], new.cases[case_id]
+        alike = changed.isdisjoint({None, row.target})
+        alone = min(row.base_rounds, row.new_rounds) < 2
+        spread = calibration if alone and same_machine(base, new, row.target) else None
+        rows[case_id], estimates[case_id] = _estimated(row, one, other, alike, spread)
+    margins = [margin] * len(known) if margin is not None else _margins(rows, new, known)
+    judged = judge(list(estimates.values()), margin=margins)
     for (case_id, estimate), judgement in zip(estimates.items(), judged, strict=True):
-        rows[case_id] = with_judgement(rows[case_id], estimate, judgement)
-    return _comparison(base, new, found, rows, margin, allow_inconclusive)
+        row = with_judgement(rows[case_id], estimate, judgement)
+        if judgement.low is None and new.kind == "pytest-benchmark" and min(estimate.rounds) < 2:
+            row = replace(row, reason=_ONE_PROCESS)
+        rows[case_id] = row
+    widest = max(margins, default=MARGIN)
+    return _comparison(base, new, found, rows, widest, allow_inconclusive)
+
+
+def _estimated(
+    row: Row, base: SideCase, new: SideCase, alike: bool, calibration: CaseCalibration | None
+) -> tuple[Row, Estimate]:
+    """The estimate of a case, and its row with what it rests on.
+
+    alike: the fixed steps of both sides, where they have one, are the same. calibration: what is to
+    tell the spread in place of the sides' own rounds, as far as it knows it.
+    """
+    sticks = _in_yardsticks(base, new) if alike else None
+    if calibration is not None:
+        for yardstick, sides in ((base.yardstick, sticks), (None, (base.medians, new.medians))):
+            if sides is not None and (found := calibration.estimate(*_logs(sides), yardstick)):
+                return replace(row, yardstick=yardstick, calibrated=True), found
+    if sticks is None:
+        return row, unpaired(*_logs((base.medians, new.medians)))
+    return replace(row, yardstick=base.yardstick), unpaired(*_logs(sticks))
+
+
+def _logs(sides: tuple[Sequence[float], Sequence[float]]) -> tuple[list[float], list[float]]:
+    base, new = (np.log(side).tolist() for side in sides)
+    return base, new
+
+
+def _margins(
+    rows: Mapping[str, Row], new: Side, known: Mapping[str, CaseCalibration | None]
+) -> list[float]:
+    """The calibrated margin of each case. Raises UsageError for those that have none."""
+    check_known(new.cases[case_id].calibrated_as for case_id in known if known[case_id] is None)
+    margins = {
+        case_id: one.margin_by_rounds(row.base_rounds, row.new_rounds, row.yardstick)
+        for case_id, one in known.items()
+        if one is not None and (row := rows[case_id])
+    }
+    return list(usable(margins).values())
 
 
 def compare_pairs(
@@ -273,13 +337,15 @@ def _obstacle(
         return "broken", fault
     if base is None:
         return "open", "only now: the base has none of it"
-    if new.status != "ok" or not new.medians:
-        if base.status == new.status:
-            return "fine", f"{new.status} on both sides: {new.reason or _NO_REASON}"
+    if base.status == new.status != "ok":
+        return "fine", f"{new.status} on both sides: {new.reason or _NO_REASON}"
+    if new.status != "ok":
         lost = new.status == "oom" and base.status == "ok"
         return "broken" if lost else "open", f"{new.status} now: {new.reason or _NO_REASON}"
-    if base.status != "ok" or not base.medians:
+    if base.status != "ok":
         return "open", f"{base.status} on the base: {base.reason or _NO_REASON}"
+    if not (base.medians and new.medians):
+        return "open", f"no times {'now' if base.medians else 'on the base'}"
     if base.wrong:
         return "open", f"worthless on the base: {base.wrong[0]}"
     if other_device is not None:
@@ -338,6 +404,7 @@ def with_judgement(row: Row, estimate: Estimate, judgement: Judgement) -> Row:
         low=judgement.low,
         high=judgement.high,
         level=judgement.level,
+        margin=judgement.margin,
         certain=judgement.certain,
         more=judgement.more,
         shift=float(np.exp(estimate.shift)),

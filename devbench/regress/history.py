@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -85,11 +85,12 @@ class History:
 def history(store: Store, pattern: str | None = None) -> History:
     """The history of the cases that a pattern as in SELECT means; of all where it is None.
 
-    A case on two devices has two series. Runs of `devbench ab` are left out: they measure an older
-    version of the code at the same time as a newer one. Raises NothingMeasured where there is none.
+    A case on two devices has two series. Only what `devbench run` measured is in it. Runs of
+    `devbench ab` hold an older version of the code beside a newer one, those of `calibrate` are timed
+    in another way, and those of `stress` are no timings. Raises NothingMeasured where there is none.
     """
-    outcomes = store.outcomes(_wanted(pattern))
-    rows = [row for row in outcomes.rows if "ab" not in outcomes.runs[row[0]].environment]
+    outcomes = _ordinary(store.outcomes(_wanted(pattern)))
+    rows = outcomes.rows
     if not rows:
         what = f"that {pattern!r} means" if pattern else "at all"
         raise NothingMeasured(
@@ -106,6 +107,25 @@ def history(store: Store, pattern: str | None = None) -> History:
             _series(outcomes, taken, some, seconds, corrected, places)
             for some, (seconds, corrected), places in zip(series, found, changes, strict=True)
         ),
+    )
+
+
+def _ordinary(outcomes: Outcomes) -> Outcomes:
+    """Those of runs that are neither a side of `ab` nor of a kind of their own."""
+    kept = [
+        place
+        for place, info in enumerate(outcomes.runs)
+        if info.settings.keys().isdisjoint({"ab", "kind"})
+    ]
+    at = {place: new for new, place in enumerate(kept)}
+    return replace(
+        outcomes,
+        runs=tuple(outcomes.runs[place] for place in kept),
+        rows=[
+            (at[run], case, stick, rounds)
+            for run, case, stick, rounds in outcomes.rows
+            if run in at
+        ],
     )
 
 

@@ -114,6 +114,8 @@ class Interleaver:
     ) -> None:
         """One process a role; what is left of `waiting` needs fresh ones."""
         with ExitStack() as stack:
+            # Whatever ends this, nothing may write to `scratch` any more, which is about to go.
+            stack.callback(self._references.rest)
             workers: dict[str, WorkerProcess] = {}
             for role in roles:
                 workers[role] = self._process(role, target)

@@ -1,17 +1,22 @@
-"""What `devbench calibrate` found of a machine, read back from the store, and margins made of it."""
+"""What `devbench calibrate` found of a machine, read back from the store, and what is made of it.
+
+A margin a case, and the interval of a case of which there is one process a side. Such a side says
+nothing of how far processes lie apart, so that is taken from the calibration (`CaseCalibration.estimate`).
+"""
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Final
 
 from devbench.errors import StoreError, UsageError
 from devbench.model import Case, Json, RunInfo
-from devbench.stats.power import caught_by_rounds, caught_in_turn, spread_at_most
-from devbench.stats.verdicts import Estimate, Judgement, judge
+from devbench.regress.sides import Side
+from devbench.stats.power import CHANCE, caught_by_rounds, caught_in_turn, spread_at_most
+from devbench.stats.verdicts import ALPHA, Estimate, reach, unpaired
 from devbench.store import Store
 
 #: `kind` in the settings of a run that is a calibration.
@@ -22,6 +27,8 @@ KIND: Final = "calibration"
 LEAST: Final = 0.01
 #: Fewer pairs or rounds say too little of a spread.
 FEWEST: Final = 4
+#: Degrees of freedom that a side of one process is given at most, for the tails of times.
+_TAILS: Final = 5
 #: What makes a machine another kind, besides its devices. Its name does not: a hired one has a new
 #: name each time.
 _OF_THE_MACHINE: Final = ("cpu_model", "usable_cores", "usable_cpus", "cpu_limit")
@@ -33,13 +40,16 @@ class CaseCalibration:
 
     pairs: log ratios of two processes of the same code, one a pair. slowed: the same with a known
     slowdown in one of them; untried: why there is none. rounds: logs of the median seconds of a step,
-    one a process. trouble: why there is nothing.
+    one a process. in_yardsticks: of the same in units of the fixed step `yardstick` beside it; empty
+    where a process has none. trouble: why there is nothing.
     """
 
     case_id: str
     pairs: tuple[float, ...] = ()
     slowed: tuple[float, ...] = ()
     rounds: tuple[float, ...] = ()
+    in_yardsticks: tuple[float, ...] = ()
+    yardstick: str | None = None
     trouble: str | None = None
     untried: str | None = None
 
@@ -52,10 +62,16 @@ class CaseCalibration:
         """Standard deviation between pairs, of the log ratio."""
         return statistics.stdev(self.pairs)
 
-    @property
-    def round_spread(self) -> float:
-        """Standard deviation between rounds, of the log median."""
-        return statistics.stdev(self.rounds)
+    def spread_of(self, yardstick: str | None) -> float | None:
+        """Standard deviation between rounds, of the log median in units of that fixed step (None: in
+        seconds); None where fewer than `FEWEST` rounds tell of it."""
+        found = self._rounds_in(yardstick)
+        return statistics.stdev(found) if len(found) >= FEWEST else None
+
+    def _rounds_in(self, yardstick: str | None) -> tuple[float, ...]:
+        if yardstick is None:
+            return self.rounds
+        return self.in_yardsticks if yardstick == self.yardstick else ()
 
     def to_json(self) -> dict[str, Json]:
         return {item.name: getattr(self, item.name) for item in fields(self)[1:]}
@@ -64,13 +80,14 @@ class CaseCalibration:
     def from_json(cls, case_id: str, data: Json) -> CaseCalibration:
         """Raises TypeError and ValueError for what is no calibration."""
         series = {
-            name: tuple(map(float, data.get(name, ()))) for name in ("pairs", "slowed", "rounds")
+            name: tuple(map(float, data.get(name, ())))
+            for name in ("pairs", "slowed", "rounds", "in_yardsticks")
         }
         if not all(math.isfinite(value) for values in series.values() for value in values):
             raise ValueError("a log ratio is not finite")
-        return cls(
-            case_id=case_id, **series, trouble=data.get("trouble"), untried=data.get("untried")
-        )
+        words = {name: data.get(name) for name in ("yardstick", "trouble", "untried")}
+        found: dict[str, Json] = series | words
+        return cls(case_id=case_id, **found)
 
     def margin_in_turn(self) -> float:
         """The least margin within which 64 pairs find unchanged code, with a chance of 99 %, if the
@@ -78,24 +95,50 @@ class CaseCalibration:
         spread = spread_at_most(self.pair_spread, len(self.pairs) - 1)
         return max(LEAST, math.expm1(caught_in_turn(spread)))
 
-    def margin_by_rounds(self, base: int, new: int) -> float:
-        """The same for two runs of so many rounds. Infinite where they cannot tell anything."""
-        spread = spread_at_most(self.round_spread, len(self.rounds) - 1)
-        return max(LEAST, math.expm1(min(caught_by_rounds(spread, base, new), 700.0)))
+    def margin_by_rounds(self, base: int, new: int, yardstick: str | None = None) -> float:
+        """The same for two runs of so many rounds, judged as `compare` judges them; infinite where
+        nothing is known of their spread."""
+        spread = self.spread_of(yardstick)
+        if spread is None:
+            return math.inf
+        freedom = len(self._rounds_in(yardstick)) - 1
+        most = spread_at_most(spread, freedom)
+        if min(base, new) < 2:
+            # Of unchanged code the ratio lies within the second of one, and its interval goes on from
+            # there by the first (`estimate`).
+            error = most * math.sqrt(1 / base + 1 / new)
+            half = float(reach(error, min(freedom, _TAILS), ALPHA))
+            distance = half + statistics.NormalDist().inv_cdf((1 + CHANCE) / 2) * error
+        else:
+            distance = caught_by_rounds(most, base, new)
+        return max(LEAST, math.expm1(min(distance, 700.0)))
 
-    def estimate(self, base: Sequence[float], new: Sequence[float]) -> Estimate:
+    def estimate(
+        self, base: Sequence[float], new: Sequence[float], yardstick: str | None = None
+    ) -> Estimate | None:
         """The estimate from the logs of the rounds of two sides, with the spread of the calibration in
-        place of theirs: for sides of one round, of which a stored file may be all that there is."""
-        spread = self.round_spread
-        center = math.fsum(new) / len(new) - math.fsum(base) / len(base)
-        return Estimate(
-            center=center,
-            error=spread * math.sqrt(1 / len(base) + 1 / len(new)) if spread > 0 else math.inf,
-            freedom=len(self.rounds) - 1,
-            spreads=(spread, spread),
-            rounds=(len(base), len(new)),
-            shift=center,
-            p=1.0,
+        place of theirs: for sides of one round, which say nothing of it. None where the calibration
+        does not either.
+
+        Were rounds normal, the difference of the sides' means over s·√(1/b + 1/n) would have Student's
+        distribution with m − 1 degrees of freedom, s being the standard deviation of m rounds that are
+        none of these (Fisher 1925, Metron 5:90). But nothing averages the heavy tails of times out where
+        a side is a single process: simulated, an error of 0.1 % becomes one of 0.9 % over Student's
+        with 3 degrees. So in place of s stands its upper 95 % bound, s·√((m − 1) / χ²) with the 5 %
+        point of chi-square, and of the degrees of freedom at most `_TAILS` count: the error then stays
+        below 0.1 % over those tails too. No such rule can know of a burst that strikes a process now
+        and then and struck none of the m (``tests/regress/test_margins.py`` has the figures).
+        """
+        spread = self.spread_of(yardstick)
+        if spread is None:
+            return None
+        freedom = len(self._rounds_in(yardstick)) - 1
+        most = spread_at_most(spread, freedom)
+        return replace(
+            unpaired(base, new),
+            error=most * math.sqrt(1 / len(base) + 1 / len(new)) if most > 0 else math.inf,
+            freedom=min(freedom, _TAILS),
+            spreads=(most, most),
         )
 
 
@@ -125,6 +168,18 @@ def stored(store: Store, here: Mapping[str, Json]) -> dict[str, CaseCalibration]
     return found
 
 
+def environment_of(side: Side) -> dict[str, Json]:
+    """Of the environment that a side was measured in, what tells a machine and its devices from others."""
+    host = {name: side.facts.get(name.replace("_", " ")) for name in _OF_THE_MACHINE}
+    return {"machine": {"host": host}, "targets": side.target_facts}
+
+
+def same_machine(base: Side, new: Side, target: str) -> bool:
+    """Whether what was calibrated for one side holds for the other."""
+    one, other = (_kind(environment_of(side), target) for side in (base, new))
+    return one == other is not None
+
+
 def _kind(environment: Mapping[str, Json], target: str) -> dict[str, Json] | None:
     """What a machine and a device of it are known by; None where the environment has no such target."""
     device = environment.get("targets", {}).get(target)
@@ -140,37 +195,26 @@ def margins_in_turn(
     store: Store, here: Mapping[str, Json], cases: Sequence[Case]
 ) -> dict[str, float]:
     """The calibrated margin of each case, for pairs. Raises UsageError for cases without one."""
-    found = _all_of(store, here, [case.id for case in cases])
-    return _usable({case_id: one.margin_in_turn() for case_id, one in found.items()})
-
-
-def margins_by_rounds(
-    store: Store, here: Mapping[str, Json], rounds: Mapping[str, tuple[int, int]]
-) -> dict[str, float]:
-    """The same for two runs. rounds: of the base and of the new run, by case."""
-    found = _all_of(store, here, list(rounds))
-    return _usable(
-        {case_id: found[case_id].margin_by_rounds(*rounds[case_id]) for case_id in found}
-    )
-
-
-def _all_of(
-    store: Store, here: Mapping[str, Json], wanted: Sequence[str]
-) -> dict[str, CaseCalibration]:
     found = stored(store, here)
-    if lacking := [case_id for case_id in wanted if case_id not in found]:
+    check_known(case.id for case in cases if case.id not in found)
+    return usable({case.id: found[case.id].margin_in_turn() for case in cases})
+
+
+def check_known(lacking: Iterable[str]) -> None:
+    """Raises UsageError where there are cases without a calibration."""
+    if names := list(lacking):
         raise UsageError(
-            f"--margin calibrated: {store.name} holds no calibration by this machine of "
-            f"{_listed(lacking)}; `devbench calibrate` with the same selection makes one"
+            f"a calibrated margin: the store holds no calibration by this machine of {_listed(names)}; "
+            "`devbench calibrate` with the same selection makes one, of tests `pytest "
+            "--devbench-calibrate 16`"
         )
-    return {case_id: found[case_id] for case_id in wanted}
 
 
-def _usable(margins: dict[str, float]) -> dict[str, float]:
+def usable(margins: dict[str, float]) -> dict[str, float]:
     """Raises UsageError where a doubled time would be taken for none."""
     if wide := [case_id for case_id, margin in margins.items() if margin >= 1]:
         raise UsageError(
-            f"--margin calibrated: by the calibration of {_listed(wide)}, less than twice the time cannot "
+            f"a calibrated margin: by the calibration of {_listed(wide)}, less than twice the time cannot "
             "be told from none. Calibrate when the machine is at rest; of two runs, take more rounds "
             "or `devbench ab`"
         )
@@ -182,41 +226,19 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + more
 
 
-def judge_each(
-    estimates: Sequence[Estimate],
-    margins: Sequence[float],
-    *,
-    others: int = 0,
-    level: Callable[[float], float] = lambda alpha: alpha,
-) -> list[Judgement]:
-    """`verdicts.judge` with a margin a case.
-
-    What is judged is a case's distance from its margin in units of its own error, so a case may be
-    scaled until its margin is that of the others: its p, and with it Holm's steps, stay as they are.
-    """
-    common = min(margins, default=LEAST)
-    scales = [math.log1p(common) / math.log1p(margin) for margin in margins]
-    scaled = [
-        replace(
-            one,
-            center=one.center * scale,
-            error=one.error * scale,
-            spreads=tuple(spread * scale for spread in one.spreads),
-        )
-        for one, scale in zip(estimates, scales, strict=True)
-    ]
-    judged = judge(scaled, margin=common, others=others, level=level)
-    return [
-        replace(
-            one,
-            ratio=_power(one.ratio, 1 / scale),
-            low=None if one.low is None else _power(one.low, 1 / scale),
-            high=None if one.high is None else _power(one.high, 1 / scale),
-        )
-        for one, scale in zip(judged, scales, strict=True)
-    ]
-
-
-def _power(ratio: float, exponent: float) -> float:
-    """Ends of intervals that say nothing reach beyond what a float can hold."""
-    return math.exp(min(math.log(ratio) * exponent, 700.0)) if ratio > 0 else 0.0
+def parse_margin(text: str, option: str = "--margin") -> float | None:
+    """A margin as it is written: ``3%`` or ``0.03``; None for ``calibrated``. Raises UsageError."""
+    word = text.strip()
+    if word == "calibrated":
+        return None
+    try:
+        value = float(word.removesuffix("%"))
+    except ValueError:
+        raise UsageError(
+            f"{option} {text!r} is no share; it reads like 3% or 0.03, or `calibrated`"
+        ) from None
+    if word.endswith("%"):
+        return value / 100
+    if value >= 1:
+        raise UsageError(f"{option} {text} would be {100 * value:g} %; do you mean {text}%?")
+    return value

@@ -16,21 +16,37 @@ from devbench.store.records import shown
 SCHEMA_KEYS: Final = frozenset({"benchmarks", "machine_info", "version"})
 #: Major versions of pytest-benchmark whose files were looked at; they are alike in what is read here.
 VERSIONS: Final = ("3", "4", "5")
-#: What devbench's pytest plugin leaves in ``extra_info``: the target, and the facts of its device.
+#: What devbench's pytest plugin leaves in ``extra_info``: the target, the case that a calibration knows
+#: the test as, the fixed step that was timed beside it, and the facts of its device.
 TARGET: Final = "target"
+CASE_ID: Final = "case_id"
+YARDSTICK: Final = "yardstick"
+YARDSTICK_S: Final = "yardstick_s"
 FACTS: Final = ("physical_device", "device_name", "driver", "framework_version", "threads", "mode")
+#: And in ``machine_info``, besides its version and the model of the CPU.
+OF_THE_HOST: Final = ("usable_cores", "usable_cpus", "cpu_limit")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timed:
+    """One test. median, yardstick_s: seconds; of the fixed step None where there was none."""
+
+    median: float
+    target: str
+    case_id: str
+    yardstick: str | None
+    yardstick_s: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parsed:
-    """One file. medians: seconds, by the full name of the test; target_of: by the same name."""
+    """One file. benchmarks: by the full name of the test."""
 
     origin: str
     started_at: str
     facts: Mapping[str, Json]
     targets: Mapping[str, Mapping[str, Json]]
-    medians: Mapping[str, float]
-    target_of: Mapping[str, str]
+    benchmarks: Mapping[str, Timed]
 
 
 def parse(data: Mapping[str, Json], origin: str) -> Parsed:
@@ -45,29 +61,36 @@ def parse(data: Mapping[str, Json], origin: str) -> Parsed:
         raise RunFileError(
             f"{origin}: benchmarks is {shown(data['benchmarks'])}; a list is expected"
         )
-    medians: dict[str, float] = {}
-    target_of: dict[str, str] = {}
+    benchmarks: dict[str, Timed] = {}
     targets: dict[str, Mapping[str, Json]] = {}
     facts = _facts(data, version)
     for place, item in enumerate(data["benchmarks"]):
         name = _mapping(item).get("fullname")
         if not isinstance(name, str):
             raise RunFileError(f"{origin}: benchmarks[{place}] has no fullname")
-        if name in medians:
+        if name in benchmarks:
             raise RunFileError(f"{origin}: the benchmark {name} is in it twice")
-        medians[name] = _seconds(_mapping(item.get("stats")).get("median"), name, origin)
         extra = _mapping(item.get("extra_info"))
-        target_of[name] = str(extra.get(TARGET, "this process"))
+        target = str(extra.get(TARGET, "this process"))
+        beside = None
+        if YARDSTICK in extra:
+            beside = _seconds(extra.get(YARDSTICK_S), f"{name}'s fixed step", origin)
+        benchmarks[name] = Timed(
+            median=_seconds(_mapping(item.get("stats")).get("median"), name, origin),
+            target=target,
+            case_id=str(extra.get(CASE_ID, name)),
+            yardstick=str(extra[YARDSTICK]) if beside is not None else None,
+            yardstick_s=beside,
+        )
         # A test that says nothing of its device is at least bound to the CPU it ran on.
         told = {fact: extra[fact] for fact in FACTS if fact in extra}
-        targets[target_of[name]] = told or {"device_name": facts["cpu model"]}
+        targets[target] = told or {"device_name": facts["cpu model"]}
     return Parsed(
         origin=origin,
         started_at=str(data.get("datetime", "")),
         facts=facts,
         targets=targets,
-        medians=medians,
-        target_of=target_of,
+        benchmarks=benchmarks,
     )
 
 
@@ -85,12 +108,15 @@ def _facts(data: Mapping[str, Json], version: str) -> dict[str, Json]:
     machine = _mapping(data["machine_info"])
     cpu = _mapping(machine.get("cpu"))
     commit = _mapping(data.get("commit_info"))
+    plugin = _mapping(machine.get("devbench"))
     return {
         "pytest-benchmark": version,
+        "devbench": plugin.get("version"),
         "python": machine.get("python_version"),
         "host": machine.get("node"),
-        "cpu model": cpu.get("brand_raw") or cpu.get("brand"),
+        "cpu model": plugin.get("cpu_model") or cpu.get("brand_raw") or cpu.get("brand"),
         "cpus": cpu.get("count"),
+        **{name.replace("_", " "): plugin.get(name) for name in OF_THE_HOST},
         "os": machine.get("system"),
         "kernel": machine.get("release"),
         "git commit": commit.get("id")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Final, Literal
 from devbench.errors import RunFileError, UsageError
 from devbench.model import SEVERITY, Case, Json, Measurement, ParamValue, Run, Status
 from devbench.regress.environment_diff import facts_of, target_facts_of
-from devbench.regress.pytest_json import SCHEMA_KEYS, Parsed, parse
+from devbench.regress.pytest_json import SCHEMA_KEYS, Parsed, Timed, parse
 from devbench.stats.quality import judge
 from devbench.stats.results import in_yardsticks, round_medians
 from devbench.store import Store
@@ -32,7 +31,7 @@ class SideCase:
     worthless (`invalid`). doubts: those by which they are doubtful.
     medians: seconds of a step, one a round. in_yardsticks: the same in units of the step that was timed
     beside them, called `yardstick`; empty where a round has none.
-    work: declared amounts by name.
+    work: declared amounts by name. calibrated_as: under this name a calibration knows it.
     """
 
     id: str
@@ -47,6 +46,7 @@ class SideCase:
     yardstick: str | None = None
     in_yardsticks: tuple[float, ...] = ()
     work: Mapping[str, float]
+    calibrated_as: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +161,7 @@ def _case(case: Case, visits: Iterable[Measurement]) -> SideCase:
             for name in _OF_THE_WORK
             if (amount := getattr(case.work, name)) is not None
         },
+        calibrated_as=case.id,
     )
 
 
@@ -183,7 +184,10 @@ def _of_pytest(files: Sequence[Parsed], name: str) -> Side:
                     f"{first.origin} and {other.origin} differ in {what} ({value} and "
                     f"{other.facts[what]}); the files of one folder are the rounds of one side"
                 )
-    counts = Counter(case for file in files for case in file.medians)
+    timed: dict[str, list[Timed]] = {}
+    for file in files:
+        for test, one in file.benchmarks.items():
+            timed.setdefault(test, []).append(one)
     return Side(
         name=name,
         kind="pytest-benchmark",
@@ -193,16 +197,25 @@ def _of_pytest(files: Sequence[Parsed], name: str) -> Side:
         state="complete",
         facts=first.facts,
         target_facts={t: facts for file in reversed(files) for t, facts in file.targets.items()},
-        cases={
-            case: SideCase(
-                id=case,
-                benchmark=case.partition("[")[0],
-                params={},
-                target=next(file.target_of[case] for file in files if case in file.medians),
-                status="ok",
-                medians=tuple(file.medians[case] for file in files if case in file.medians),
-                work={},
-            )
-            for case in counts
-        },
+        cases={test: _of_files(test, rounds) for test, rounds in timed.items()},
+    )
+
+
+def _of_files(name: str, rounds: Sequence[Timed]) -> SideCase:
+    """A test with the round that each file holds of it."""
+    sticks = {one.yardstick for one in rounds}
+    yardstick = sticks.pop() if len(sticks) == 1 else None
+    return SideCase(
+        id=name,
+        benchmark=name.partition("[")[0],
+        params={},
+        target=rounds[0].target,
+        status="ok",
+        medians=tuple(one.median for one in rounds),
+        yardstick=yardstick,
+        in_yardsticks=tuple(one.median / one.yardstick_s for one in rounds if one.yardstick_s)
+        if yardstick
+        else (),
+        work={},
+        calibrated_as=rounds[0].case_id,
     )

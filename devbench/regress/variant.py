@@ -5,30 +5,37 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
+import platform
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 import devbench
 from devbench.errors import UsageError
 from devbench.registry import Source
 from devbench.regress.checkout import Repository
 
+#: The oldest Python that the engine runs under.
+OLDEST: Final = (3, 11)
+
 
 @dataclass(frozen=True, slots=True)
 class Variant:
     """One of them, ready to be timed.
 
-    name: as it was asked for. python: what its workers run under. commit: of its code, where that is
-    a commit. tree: where its state of the repository `top` lies. roots: folders of the tree that its
-    modules are looked for in, before anything that is installed.
+    name: as it was asked for. python: what its workers run under; version: of that. commit: of its
+    code, where that is a commit. tree: where its state of the repository `top` lies. roots: folders of
+    the tree that its modules are looked for in, before anything that is installed.
     """
 
     name: str
     python: Path
+    version: str = platform.python_version()
     commit: str | None = None
     top: Path | None = None
     tree: Path | None = None
@@ -63,33 +70,36 @@ def variants(base: str, head: str | None) -> Iterator[tuple[Variant, Variant]]:
 
     Raises UsageError for what is neither, and for a head that leaves uncommitted changes out.
     """
-    repository = Repository.around(Path.cwd())
     with ExitStack() as stack:
-        first = stack.enter_context(_side(base, repository))
+        first = stack.enter_context(_side(base))
         if head is not None:
-            if repository is not None and _interpreter(head) is None:
-                _refuse_stale(head, repository)
-            second = stack.enter_context(_side(head, repository))
-        elif first.tree is not None and repository is not None:
-            second = _of_tree("the work tree", None, repository.top, repository.top)
+            if _interpreter(head) is None:
+                _refuse_stale(head, _repository(head))
+            second = stack.enter_context(_side(head))
+        elif first.top is not None:
+            second = _of_tree("the work tree", None, first.top, first.top)
         else:
             second = Variant("this Python", Path(sys.executable))
         yield first, second
 
 
 @contextmanager
-def _side(text: str, repository: Repository | None) -> Iterator[Variant]:
+def _side(text: str) -> Iterator[Variant]:
     python = _interpreter(text)
     if python is not None:
-        yield Variant(text, python)
+        yield Variant(text, python, _version(text, python))
         return
-    if repository is None:
-        raise UsageError(
-            f"{text!r} is no Python interpreter, and {Path.cwd()} is in no git repository whose commit "
-            "it could be"
-        )
+    repository = _repository(text)
     with repository.worktree(text) as tree:
         yield _of_tree(text, repository.commit(text), repository.top, tree)
+
+
+def _repository(text: str) -> Repository:
+    """The one whose commit `text` could be."""
+    try:
+        return Repository.around(Path.cwd())
+    except UsageError as error:
+        raise UsageError(f"{text!r} is no Python interpreter, and {error}") from None
 
 
 def _interpreter(text: str) -> Path | None:
@@ -101,6 +111,31 @@ def _interpreter(text: str) -> Path | None:
         # Not resolved: the link of a virtual environment tells Python which one it is.
         return path.absolute()
     return None
+
+
+def _version(text: str, python: Path) -> str:
+    """What an interpreter is, as ``3.12.4``. Raises UsageError for a program that is none, and for one
+    that is too old."""
+    ask = "import sys; print('devbench', *sys.version_info[:3])"
+    try:
+        done = subprocess.run(
+            [str(python), "-c", ask],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UsageError(f"{text} does not run: {error}") from None
+    words = done.stdout.split()
+    if done.returncode != 0 or len(words) != 4 or words[0] != "devbench":
+        raise UsageError(f"{text} is no Python interpreter: asked for its version it did not tell")
+    found = ".".join(words[1:])
+    if tuple(int(word) for word in words[1:]) < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        raise UsageError(f"{text} is Python {found}; devbench needs {oldest} or later there too")
+    return found
 
 
 def _refuse_stale(ref: str, repository: Repository) -> None:
@@ -128,7 +163,7 @@ def _of_tree(name: str, commit: str | None, top: Path, tree: Path) -> Variant:
     ]
     folders = dict.fromkeys([Path(), Path("src"), *own])
     roots = tuple(tree / folder for folder in folders if (tree / folder).is_dir())
-    return Variant(name, Path(sys.executable), commit, top, tree, roots)
+    return Variant(name, Path(sys.executable), commit=commit, top=top, tree=tree, roots=roots)
 
 
 def stage(folder: Path, sources: Iterable[Source], sides: Iterable[Variant]) -> None:

@@ -23,15 +23,20 @@ EXTRA_THREADS = 0.3
 
 
 def judge(
-    timed: Sequence[Measurement], ceiling_fraction: float | None = None
+    timed: Sequence[Measurement],
+    ceiling_fraction: float | None = None,
+    peak_fraction: float | None = None,
 ) -> tuple[Quality, tuple[str, ...]]:
     """The quality of a case and its reasons, as ``word: figure``, from the rounds that were timed.
 
     ceiling_fraction: where the case is bound by compute, its share of the measured GEMM ceiling.
+    peak_fraction: its share of what the device could do in theory, which nothing exceeds.
     """
     reasons = list(_reasons(timed))
     if ceiling_fraction is not None and ceiling_fraction > 1 + WIDE:
         reasons.append(f"beats-ceiling: {ceiling_fraction:.2f} of the measured ceiling")
+    if peak_fraction is not None and peak_fraction > 1:
+        reasons.append(f"beats-ceiling: {peak_fraction:.2f} of the theoretical peak")
     if not reasons:
         return "valid", ()
     worthless = any(reason.split(":")[0] in _INVALID for reason in reasons)
@@ -69,7 +74,7 @@ def _reasons(timed: Sequence[Measurement]) -> Iterator[str]:
     few = [len(visit.samples) for visit in timed if len(visit.samples) < FEW]
     if few:
         yield f"few-samples: {min(few)} in a round"
-    shortest = min(min(visit.samples) * visit.block for visit in timed)
+    shortest = min(statistics.median(visit.samples) * visit.block for visit in timed)
     tick = max((visit.clock_tick_s or 0.0) for visit in timed)
     if shortest < 0.5 * TICKS_A_SAMPLE * tick and not (timed[0].clock or "").startswith(
         "cuda events"
@@ -80,11 +85,16 @@ def _reasons(timed: Sequence[Measurement]) -> Iterator[str]:
     if interval is not None:
         width = math.log(interval[1] / interval[0]) / 2
         if width > WIDE:
-            yield f"wide-interval: ±{math.expm1(width):.0%} over {len(medians)} rounds"
+            yield f"wide-interval: ±{_share(math.expm1(width))} over {len(medians)} rounds"
         spread = max(medians) / min(medians) - 1
         if spread > WIDE:
-            yield f"rounds-disagree: the slowest round takes {spread:.0%} longer than the fastest"
+            yield f"rounds-disagree: the slowest round takes {_share(spread)} longer than the fastest"
     else:
         width = median_half_width(timed[0].samples)
         if math.isfinite(width) and width > WIDE:
-            yield f"wide-interval: ±{width:.0%} inside the one round"
+            yield f"wide-interval: ±{_share(width)} inside the one round"
+
+
+def _share(value: float) -> str:
+    """Per cent, of which more than a thousand say no more than that."""
+    return f"{value:.0%}" if value < 10 else ">999%"

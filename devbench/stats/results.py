@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from devbench.detection import machine_from_json
+from devbench.detection.peaks import cpu_peak
 from devbench.measure.ceilings import Ceilings
 from devbench.model import SEVERITY, Case, Json, Measurement, Numerics, Result, Run
 from devbench.stats.intervals import log_t_interval
@@ -43,7 +45,7 @@ def _result(run: Run, case: Case, visits: Sequence[Measurement]) -> Result:
     errors = [visit.rel_error for visit in visits if visit.rel_error is not None]
     position = _roofline(run, case, timed)
     of_ceiling = position.ceiling_fraction if position.bound == "compute" else None
-    quality, doubts = judge(timed, of_ceiling) if timed else (None, ())
+    quality, doubts = judge(timed, of_ceiling, position.peak_fraction) if timed else (None, ())
     return Result(
         run_id=run.info.id,
         label=run.info.label,
@@ -162,7 +164,12 @@ def _telemetry(case: Case, timed: Sequence[Measurement]) -> dict[str, Any]:
     energies = [
         found
         for summary, visit in watched
-        if (found := energy(summary, len(visit.samples) * visit.block)) is not None
+        if (
+            found := energy(
+                summary, len(visit.samples) * visit.block, sum(visit.samples) * visit.block
+            )
+        )
+        is not None
     ]
     joules = _median(found for found, _ in energies)
     return {
@@ -189,7 +196,7 @@ def _roofline(run: Run, case: Case, timed: Sequence[Measurement]) -> Position:
         and other.get("physical_device") == own.get("physical_device")
         and other.get("threads") == own.get("threads")
     ]
-    peak = own.get("peak") or {}
+    peak_flops, peak_bytes = _peak(run, own, timed)
     # Ceilings are those of one device; several share the work.
     share = len(case.target.devices)
     work = replace(
@@ -202,9 +209,27 @@ def _roofline(run: Run, case: Case, timed: Sequence[Measurement]) -> Position:
         statistics.median(round_medians(timed)),
         str(dict(case.params).get("dtype", "float32")),
         best(alike, Ceilings.from_json(own["ceilings"])),
-        peak.get("flop_per_s", {}),
-        peak.get("bytes_per_s"),
+        peak_flops,
+        peak_bytes,
     )
+
+
+def _peak(
+    run: Run, own: Mapping[str, Json], timed: Sequence[Measurement]
+) -> tuple[Mapping[str, float], float | None]:
+    """FLOP/s by dtype and bytes/s at most: an accelerator's by its datasheet, a CPU's by its cores and
+    the clock that they were seen to hold under this very load."""
+    if own.get("physical_device") != "cpu":
+        peak = own.get("peak") or {}
+        return peak.get("flop_per_s", {}), peak.get("bytes_per_s")
+    clock_hz = _median(
+        Summary.from_json(visit.telemetry).host.cpu_clock_hz for visit in timed if visit.telemetry
+    )
+    if clock_hz is None:
+        return {}, None
+    host = machine_from_json(run.info.environment["machine"]).host
+    found = cpu_peak(host, max(visit.threads or 1 for visit in timed), clock_hz)
+    return (found.flop_per_s, None) if found else ({}, None)
 
 
 def _median(values: Any) -> float | None:

@@ -68,7 +68,7 @@ class Judgement:
     """What is said of a case. Ratios are new over base: above one is slower.
 
     low, high: the interval that the verdict was read off, None where there is none; each end is wrong
-    with a chance of `level`, the larger of the two.
+    with a chance of `level`, the larger of the two. margin: a change up to this was taken for none.
     certain: the direction of a change that is beyond doubt, be it within the margin or not.
     more: further pairs, or rounds a side, that would decide it if estimate and spread stay as they
     are; None where it is decided, where nothing is known of the spread, or beyond `MOST_ROUNDS`.
@@ -79,6 +79,7 @@ class Judgement:
     low: float | None
     high: float | None
     level: float
+    margin: float
     certain: Literal["slower", "faster"] | None
     more: int | None
 
@@ -151,21 +152,26 @@ def reach(error: Any, freedom: Any, level: Any) -> Any:
 def judge(
     estimates: Sequence[Estimate],
     *,
-    margin: float = MARGIN,
+    margin: float | Sequence[float] = MARGIN,
     others: int = 0,
     level: Callable[[float], float] = lambda alpha: alpha,
 ) -> list[Judgement]:
     """What is said of each case of one comparison.
 
+    margin: one for all cases, or one a case. Holm's steps go by the p of each case beyond its own.
     others: cases that belong to the comparison and are not among these, because they were called
     equivalent at an earlier look. level: from the error that a case may have in all to the one that
     it may have at this look (`devbench.stats.sequential`).
     """
-    limit = math.log1p(margin)
-    slower = [p_above(one.center, one.error, one.freedom, limit) for one in estimates]
-    faster = [p_above(-one.center, one.error, one.freedom, limit) for one in estimates]
+    margins = margin if isinstance(margin, Sequence) else [margin] * len(estimates)
+    held = [(one, math.log1p(own)) for one, own in zip(estimates, margins, strict=True)]
+    slower = [p_above(one.center, one.error, one.freedom, limit) for one, limit in held]
+    faster = [p_above(-one.center, one.error, one.freedom, limit) for one, limit in held]
     errors = zip(holm(slower, others, level), holm(faster, others, level), strict=True)
-    return [_read(one, limit, ends, level) for one, ends in zip(estimates, errors, strict=True)]
+    return [
+        _read(one, own, ends, level)
+        for one, own, ends in zip(estimates, margins, errors, strict=True)
+    ]
 
 
 def holm(p: Sequence[float], others: int, level: Callable[[float], float]) -> list[float]:
@@ -182,9 +188,10 @@ def holm(p: Sequence[float], others: int, level: Callable[[float], float]) -> li
 
 
 def _read(
-    one: Estimate, limit: float, errors: tuple[float, float], level: Callable[[float], float]
+    one: Estimate, margin: float, errors: tuple[float, float], level: Callable[[float], float]
 ) -> Judgement:
     """The verdict off the interval; errors: of its lower and of its upper end, at all looks together."""
+    limit = math.log1p(margin)
     below, above = map(level, errors)
     low = one.center - float(reach(one.error, one.freedom, below))
     high = one.center + float(reach(one.error, one.freedom, above))
@@ -202,6 +209,7 @@ def _read(
         low=_exp(low) if known else None,
         high=_exp(high) if known else None,
         level=max(below, above),
+        margin=margin,
         certain="slower" if low > 0 else "faster" if high < 0 else None,
         more=more_rounds(one, limit, min(errors)) if verdict == "inconclusive" else None,
     )

@@ -26,7 +26,11 @@ from devbench.stress.records import Check, Outcome, Trial
 MULTIPLIER: Final = 6364136223846793005
 INCREMENT: Final = 1442695040888963407
 ROUNDS: Final = 64
-NUMBERS: Final = 1 << 16
+#: On a CPU no more than one thread takes at once (torch's grain): while other programs keep the CPUs
+#: busy, each operation of a pool waits for its last thread to get one. On a GPU one for each thread
+#: that its multiprocessors hold.
+CPU_NUMBERS: Final = 1 << 15
+ACCELERATOR_NUMBERS: Final = 1 << 18
 #: Below 2²⁴, so that float32 counts them exactly.
 SUMMANDS: Final = 1 << 20
 #: Spreads the summands over both halves of a word; their sum stays below 2⁶³.
@@ -116,7 +120,8 @@ def run_trial(framework: Framework, address: str, where: str, trial: Trial) -> C
 
 
 def _integers(place: Place) -> Outcome:
-    start = np.random.default_rng(0).integers(-(2**63), 2**63, NUMBERS)
+    count = CPU_NUMBERS if place.is_cpu else ACCELERATOR_NUMBERS
+    start = np.random.default_rng(0).integers(-(2**63), 2**63, count)
 
     def generator(x: Any) -> Any:
         for _ in range(ROUNDS):
@@ -129,7 +134,7 @@ def _integers(place: Place) -> Outcome:
         unsigned = unsigned * np.uint64(MULTIPLIER) + np.uint64(INCREMENT)
     return _exactly(
         [("number", found, unsigned.view(np.int64))],
-        f"{ROUNDS} products and sums of {NUMBERS:,} 64-bit integers",
+        f"{ROUNDS} products and sums of {count:,} 64-bit integers",
     )
 
 

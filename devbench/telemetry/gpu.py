@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from devbench.detection.nvml import (
     QUERIES,
+    RUNNING_PROCESSES,
     UNAVAILABLE,
     Nvml,
     NvmlError,
@@ -52,15 +53,20 @@ SAMPLED: Final = (
     Query("memory_used_bytes", ("nvmlDeviceGetMemoryInfo",), lambda memory: memory["used"]),
 )
 
-#: Asked seldom: it takes longer, and processes come and go slowly.
+#: Asked seldom: they take longer. Processes come and go slowly, and a link that is held down stays so.
 PROCESSES: Final = Query(
     "processes",
-    ("nvmlDeviceGetComputeRunningProcesses",),
+    RUNNING_PROCESSES,
     lambda found: [int(process["pid"]) for process in found],
 )
 
+LINK: Final = (_KNOWN["pcie_generation"], _KNOWN["pcie_width"])
+
 #: Asked once: the limits.
-CONSTANT: Final = (_KNOWN["sm_clock_max_hz"], _KNOWN["power_limit_w"])
+CONSTANT: Final = tuple(
+    _KNOWN[field]
+    for field in ("sm_clock_max_hz", "power_limit_w", "pcie_generation_max", "pcie_width_max")
+)
 
 _ENERGY: Final = Query(
     "energy_j", ("nvmlDeviceGetTotalEnergyConsumption",), lambda millijoules: millijoules / 1e3
@@ -113,9 +119,11 @@ class GpuReader:
         return None
 
     def sample(self, with_processes: bool) -> dict[str, Any]:
-        """The figures of this moment, those that could be read."""
+        """The figures of this moment, those that could be read. with_processes: those too that are
+        asked seldom."""
         found = {query.field: self._ask(query) for query in SAMPLED}
         if with_processes:
+            found |= {query.field: self._ask(query) for query in LINK}
             found["processes"] = self._ask(PROCESSES)
             for pid in found["processes"] or ():  # now: it may be gone when the window ends
                 if pid not in self._kin:
@@ -134,7 +142,8 @@ class GpuReader:
         seconds: float,
     ) -> GpuSummary:
         """The window with these samples in it, and the energy counter at its ends."""
-        awake = [s for s in samples if not s.get("clock_event_mask", 0) & GPU_IDLE] or samples
+        busy = [s for s in samples if not s.get("clock_event_mask", 0) & GPU_IDLE]
+        awake = busy or samples
         sm_clocks = _values(awake, "sm_clock_hz")
         masks = _values(samples, "clock_event_mask")
         power = _values(samples, "power_w")
@@ -152,6 +161,8 @@ class GpuReader:
             power_w=_median(power),
             power_highest_w=max(power, default=None),
             temperature_c=max(_values(samples, "temperature_c"), default=None),
+            pcie_generation=max(_values(busy, "pcie_generation"), default=None),
+            pcie_width=max(_values(busy, "pcie_width"), default=None),
             utilization=_median(_values(samples, "utilization")),
             memory_used_bytes=max(_values(samples, "memory_used_bytes"), default=None),
             processes=max(map(len, listed), default=None),

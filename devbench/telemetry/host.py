@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from devbench.detection import read_host
 from devbench.detection.files import parse_cpulist, read_text
@@ -21,12 +21,16 @@ from devbench.telemetry.rapl import joules_between, read_packages
 from devbench.telemetry.records import HostSummary
 from devbench.telemetry.throttling import read_throttling, worker_groups
 
+#: A CPU that worked for so much of a window shows the clock of that work.
+MOSTLY: Final = 0.8
+
 
 @dataclass(frozen=True, slots=True)
 class Counters:
     """What the kernel has counted up to one moment; None where it does not say.
 
     passed_s, busy_s, steal_s: CPU seconds of the usable CPUs: all, working for somebody here, stolen.
+    busy_each: CPU → the seconds that it worked for somebody here.
     worker_s, own_s: CPU seconds of the worker's family (0 without a worker), and of this process.
     packages: RAPL package → (microjoules, the value at which it wraps).
     """
@@ -34,6 +38,7 @@ class Counters:
     passed_s: float | None = None
     busy_s: float | None = None
     steal_s: float | None = None
+    busy_each: Mapping[int, float] = field(default_factory=dict)
     worker_s: float | None = None
     own_s: float | None = None
     throttled_periods: int | None = None
@@ -61,7 +66,7 @@ class HostReader:
         self.unread.setdefault(name, reason)
 
     def counters(self) -> Counters:
-        passed, busy, steal = self._cpu_seconds()
+        passed, steal, busy = self._cpu_seconds()
         worker, own = self._process_seconds()
         throttling = read_throttling(self.groups)
         if throttling is None:
@@ -73,8 +78,9 @@ class HostReader:
             self._missing("energy_j", reason)
         return Counters(
             passed_s=passed,
-            busy_s=busy,
+            busy_s=sum(busy.values()) if busy else None,
             steal_s=steal,
+            busy_each=busy,
             worker_s=worker,
             own_s=own,
             throttled_periods=periods,
@@ -85,22 +91,26 @@ class HostReader:
             packages=packages,
         )
 
-    def _cpu_seconds(self) -> tuple[float, float, float] | tuple[None, None, None]:
+    def _cpu_seconds(self) -> tuple[float | None, float | None, dict[int, float]]:
+        """Of all usable CPUs together: passed and stolen; and busy of each."""
         text = read_text(self.root, "proc/stat") or ""
         lines = {
             int(cpu): [int(ticks) for ticks in columns.split()]
             for cpu, columns in re.findall(r"^cpu(\d+) ([\d ]+)$", text, re.MULTILINE)
         }
-        mine = [lines[cpu] for cpu in self.cpus or lines if len(lines.get(cpu, ())) >= 8]
+        mine = {cpu: lines[cpu][:8] for cpu in self.cpus or lines if len(lines.get(cpu, ())) >= 8}
         if not mine:
             self._missing("steal", "/proc/stat does not tell it")
             self._missing("others_busy", "/proc/stat does not tell it")
-            return None, None, None
+            return None, None, {}
         # user nice system idle iowait irq softirq steal; what follows (guests) is in user already
-        passed = sum(sum(ticks[:8]) for ticks in mine)
-        idle = sum(ticks[3] + ticks[4] for ticks in mine)
-        steal = sum(ticks[7] for ticks in mine)
-        return passed * TICK_S, (passed - idle - steal) * TICK_S, steal * TICK_S
+        passed = sum(map(sum, mine.values()))
+        steal = sum(ticks[7] for ticks in mine.values())
+        busy = {
+            cpu: (sum(ticks) - ticks[3] - ticks[4] - ticks[7]) * TICK_S
+            for cpu, ticks in mine.items()
+        }
+        return passed * TICK_S, steal * TICK_S, busy
 
     def _process_seconds(self) -> tuple[float | None, float | None]:
         """CPU seconds of the worker and of this process; they may be one and the same."""
@@ -133,18 +143,32 @@ class HostReader:
         return int(found[1]) / 1e6
 
     def summary(
-        self, start: Counters, end: Counters, seconds: float, clocks: Sequence[float]
+        self,
+        start: Counters,
+        end: Counters,
+        seconds: float,
+        clocks: Sequence[Mapping[int, float]],
     ) -> HostSummary:
-        """The window between two readings `seconds` apart, with the clocks sampled in it."""
-        if not clocks:
-            self._missing("cpu_clock_hz", "neither cpufreq nor /proc/cpuinfo tells it")
+        """The window between two readings `seconds` apart, with the CPUs' clocks sampled in it.
+
+        A CPU that rests shows any clock, so only those count that worked for most of the window.
+        """
+        busy = {
+            cpu
+            for cpu, worked in end.busy_each.items()
+            if worked - start.busy_each.get(cpu, worked) >= MOSTLY * seconds
+        }
+        held = [clock for one in clocks for cpu, clock in one.items() if cpu in busy]
         found = between(start, end, seconds)
+        unread = self.unread | dict(found.unread)
+        if not held:
+            unread["cpu_clock_hz"] = "none of the CPUs whose clock can be read was busy"
         return replace(
             found,
             cpus=len(self.cpus) or None,
             cores=self.cores,
-            cpu_clock_hz=statistics.median(clocks) if clocks else None,
-            unread=self.unread | dict(found.unread),
+            cpu_clock_hz=statistics.median(held) if held else None,
+            unread=unread,
         )
 
 

@@ -11,7 +11,15 @@ from typing import Any, Final
 from devbench.detection import Gpu, Nvml, NvmlError, read_gpus, read_host
 from devbench.detection.cgroup import memory_limits
 from devbench.detection.files import parse_meminfo, read_text
-from devbench.detection.nvml import QUERIES, UNAVAILABLE, Pynvml, Query, answer, decode_clock_events
+from devbench.detection.nvml import (
+    QUERIES,
+    RUNNING_PROCESSES,
+    UNAVAILABLE,
+    Pynvml,
+    Query,
+    answer,
+    decode_clock_events,
+)
 from devbench.model import Json
 from devbench.telemetry.host import Counters, HostReader, between
 
@@ -33,7 +41,7 @@ _READ: Final = (
     ),
     Query("load", ("nvmlDeviceGetUtilizationRates",)),
     Query("memory", ("nvmlDeviceGetMemoryInfo",)),
-    Query("processes", ("nvmlDeviceGetComputeRunningProcesses",)),
+    Query("processes", RUNNING_PROCESSES),
 )
 
 

@@ -24,7 +24,8 @@ class HostSummary:
     others_busy: the same of everything else on these CPUs, without the sampling process itself.
     throttled_periods, throttled_s: how often the CPU quota stopped a control group of the worker,
         and for how long, summed over its CPUs.
-    cpu_clock_hz: median over the CPUs and the samples; a virtual machine shows its nominal clock.
+    cpu_clock_hz: median over the samples of the CPUs that were busy; None where the hardware does not
+    count it.
     swapped_in, swapped_out: pages, of the whole machine.
     memory_pressure: share of the window in which some task waited for memory (PSI).
     energy_j: of all CPU packages together, other processes and idle power included.
@@ -56,6 +57,8 @@ class GpuSummary:
     clock_event_mask: all bits seen in any sample. clock_events: each bit's name → share of samples.
     power_w, power_highest_w: median and maximum. From Ampere on (GA100 aside) each reading is itself
         an average over a second: https://docs.nvidia.com/deploy/nvml-api/group__nvmlDeviceQueries.html
+    pcie_generation, pcie_width: the best that the link was seen at while the GPU was not idle; at rest
+        it falls back on purpose. pcie_generation_max, pcie_width_max: of device and slot together.
     utilization: median share of the driver's last sample period in which a kernel ran.
     processes: the most compute processes that NVML listed at once.
     other_pids: those among them that are neither this process nor its descendants; None where NVML
@@ -75,6 +78,10 @@ class GpuSummary:
     power_highest_w: float | None = None
     power_limit_w: float | None = None
     temperature_c: float | None = None
+    pcie_generation: int | None = None
+    pcie_generation_max: int | None = None
+    pcie_width: int | None = None
+    pcie_width_max: int | None = None
     utilization: float | None = None
     memory_used_bytes: int | None = None
     processes: int | None = None

@@ -20,8 +20,8 @@ from devbench.telemetry.records import Summary
 #: Every so many samples the GPU's processes are listed too.
 PROCESSES_EVERY: Final = 10
 
-#: The CPUs' clock, and the figures of each GPU.
-_Sample: TypeAlias = tuple[float | None, tuple[dict[str, Any], ...]]
+#: The CPUs' clocks, and the figures of each GPU.
+_Sample: TypeAlias = tuple[dict[int, float], tuple[dict[str, Any], ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,11 @@ class Sampler:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="telemetry", daemon=True)
 
+    @property
+    def no_cpu_clock(self) -> str | None:
+        """Why this machine does not tell the clock of its CPUs; None where it does."""
+        return self._cpu_clocks.unread
+
     def __enter__(self) -> Self:
         self._thread.start()
         return self
@@ -105,7 +110,7 @@ class Sampler:
         joules = tuple(gpu.joules() for gpu in self._gpus)
         self._window = None
         samples = tuple(window.samples) or (self._read(with_processes=True),)
-        cpu_clocks = [clock for clock, _ in samples if clock is not None]
+        cpu_clocks = [clocks for clocks, _ in samples]
         return Summary(
             seconds=seconds,
             samples=len(samples),

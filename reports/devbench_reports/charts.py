@@ -67,7 +67,7 @@ def _times(group: Group, panel: Panel, style: Style) -> Chart | None:
 def _rates(group: Group, panel: Panel, style: Style) -> Chart | None:
     """The rate that the benchmark declares; None where it declares none."""
     columns = {rate[0] for row in group.rows if (rate := fmt.rate(row))}
-    for column in ("flop_per_s", "items_per_s", "bytes_per_s"):
+    for column in fmt.RATE_UNITS:
         if column in columns:
             return _measured(group, panel, style, column, "Rate", fmt.RATE_UNITS[column])
     return None
@@ -145,6 +145,10 @@ def _bars(
         "name": name,
         "x": [_short(getattr(row, column)) for row in rows],
         "y": [_clip(name) for _ in rows],
+        "text": [fmt.quantity(column, getattr(row, column)) for row in rows],
+        "textposition": "auto",
+        "insidetextanchor": "start",
+        "textangle": 0,
         "hovertext": [_hover(row, column) for row in rows],
         "hoverinfo": "text",
         "meta": {"colour": style.colours[line.target]},
@@ -189,7 +193,7 @@ def _between_frameworks(group: Group, panel: Panel, style: Style) -> Chart | Non
     sides = dict.fromkeys(
         f"{item.subject.framework} against {item.base.framework}" for item in items
     )
-    return _ratios(group, f"{fmt.join(list(sides))}, same device", items, style)
+    return _ratios(group, fmt.join(list(sides)), items, style)
 
 
 def _ratios(group: Group, title: str, items: Sequence[Ratio], style: Style) -> Chart | None:
@@ -245,7 +249,7 @@ def _ratios(group: Group, title: str, items: Sequence[Ratio], style: Style) -> C
         for (label, dtype, _), points in lines.items()
     )
     return Chart(
-        f"{title} (times as fast)",
+        f"{title} (×)",
         f"{group.benchmark}, {title}, times as fast. {said}.",
         {"data": data, "layout": layout},
     )

@@ -72,7 +72,8 @@ def to_junit(comparison: Comparison) -> str:
 
 def _add(suite: ElementTree.Element, row: Row, kind: str | None) -> None:
     figures = f"{view.change(row.ratio)} ({view.interval(row)})" if row.ratio is not None else None
-    message = "; ".join(part for part in (view.verdict(row), figures, row.reason) if part)
+    held = f"margin {view.margin(row)}" if row.margin is not None else None
+    message = "; ".join(part for part in (view.verdict(row), figures, held, row.reason) if part)
     attributes = {"classname": f"{row.benchmark}@{row.target}", "name": row.case_id}
     if row.new_s is not None:
         attributes["time"] = f"{row.new_s:.9f}"

@@ -10,7 +10,8 @@ from devbench_reports import comparison_view as view
 from devbench_reports import format as fmt
 from devbench_reports.markdown import escape
 
-_HEADINGS: Final = ("verdict", "case", "base", "new", "change", "interval", "to be known")
+_TEXTS: Final = ("verdict", "case")
+_FIGURES: Final = ("base", "new", "change", "interval")
 
 _TITLES: Final = {
     0: "Nothing got slower",
@@ -35,9 +36,10 @@ def to_markdown(comparison: Comparison) -> str:
     rows = sorted(comparison.rows, key=lambda row: row.verdict == "equivalent")
     telling = [row for row in view.listing(comparison).rows if row.verdict != "equivalent"]
     quiet = [row for row in rows if row.verdict == "equivalent"]
-    blocks += [_table(telling)] if telling else []
+    margins = view.own_margins(comparison)
+    blocks += [_table(telling, margins)] if telling else []
     if quiet:
-        blocks += _folded(fmt.count(len(quiet), "equivalent case"), _table(quiet))
+        blocks += _folded(fmt.count(len(quiet), "equivalent case"), _table(quiet, margins))
     if noted:
         lines = "\n".join(f"- {escape(view.difference(item))}" for item in noted)
         blocks += _folded("From where", lines)
@@ -55,13 +57,18 @@ def _folded(title: str, content: str) -> list[str]:
     return ["<details>", f"<summary>{title}</summary>", content, "</details>"]
 
 
-def _table(rows: Sequence[Row]) -> str:
-    lines = [_line(_HEADINGS), "| --- | --- | ---: | ---: | ---: | ---: | --- |"]
-    lines += [_line([escape(cell) for cell in _cells(row)]) for row in rows]
+def _table(rows: Sequence[Row], margins: bool) -> str:
+    """margins: whether each case has its own, which is then shown."""
+    figures = (*_FIGURES, *(("margin",) if margins else ()))
+    lines = [
+        _line((*_TEXTS, *figures, "to be known")),
+        _line(("---",) * len(_TEXTS) + ("---:",) * len(figures) + ("---",)),
+    ]
+    lines += [_line([escape(cell) for cell in _cells(row, margins)]) for row in rows]
     return "\n".join(lines)
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: Row, margins: bool) -> tuple[str, ...]:
     return (
         view.verdict(row),
         row.case_id,
@@ -69,6 +76,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         fmt.seconds(row.new_s),
         view.change(row.ratio),
         view.interval(row),
+        *((view.margin(row),) if margins else ()),
         "; ".join(view.remarks(row)),
     )
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import Final
 
 from rich.console import Console
-from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from devbench.regress.compare import Comparison, Row
 from devbench_reports import comparison_view as view
 from devbench_reports import format as fmt
+from devbench_reports.alike import template, together
 from devbench_reports.comparison_view import Group
-from devbench_reports.paper import written
+from devbench_reports.paper import Column, indented, print_table, written
 
 #: From here on there is room for the times themselves.
 _WIDE: Final = 100
@@ -43,54 +42,58 @@ def _print(console: Console, comparison: Comparison) -> None:
         console.print(Text("What differs besides the code", style="bold"))
         for item in comparison.differences:
             style = {"blocks": "red", "matters": "yellow", "noted": "dim"}[item.severity]
-            _indented(console, Text(view.difference(item), style=style))
+            indented(console, view.difference(item), style)
         console.print()
     listing = view.listing(comparison)
-    notes: list[str] = []
+    notes: dict[str, list[str]] = {}
     for group in view.groups(listing.rows):
         console.print(Text(group.heading, style="bold"))
-        console.print(_table(group, notes, wide=console.width >= _WIDE))
+        _print_rows(console, group, notes, margins=view.own_margins(comparison))
     if listing.left_out:
-        _indented(console, Text(f"and {fmt.count(listing.left_out, 'equivalent case')}", "dim"))
-    for number, note in enumerate(notes, 1):
-        _indented(console, Text(f"[{number}] {note}", style="yellow"))
+        indented(console, f"and {fmt.count(listing.left_out, 'equivalent case')}", "dim")
+    for number, alike in enumerate(notes.values(), 1):
+        indented(console, f"[{number}] {together(alike)}", "yellow")
     for sentence in view.method(comparison):
-        _indented(console, Text(sentence, style="dim"))
+        indented(console, sentence, "dim")
     console.print()
     console.print(Text(view.headline(comparison), style="bold"))
 
 
-def _indented(console: Console, text: Text) -> None:
-    console.print(Padding(text, (0, 0, 0, 2)))
-
-
-def _table(group: Group, notes: list[str], *, wide: bool) -> Table:
-    """One row a case. What is to be known of it becomes a note; equal ones share it."""
-    table = Table(box=None, padding=(0, 2 if wide else 1, 0, 0), pad_edge=False, header_style="dim")
-    table.add_column("  case", overflow="fold")
-    if group.target is None:
-        table.add_column("target", overflow="fold")
-    for name in (*(("base", "new") if wide else ()), "change", "interval"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
-    table.add_column("note", no_wrap=True)
-    for row in group.rows:
-        table.add_row(
-            Text(f"  {group.case(row)}"),
-            *((Text(row.target),) if group.target is None else ()),
+def _print_rows(
+    console: Console, group: Group, notes: dict[str, list[str]], *, margins: bool
+) -> None:
+    """One row a case. What is to be known of it becomes a note; those that differ in figures only share
+    one."""
+    wide = console.width >= _WIDE
+    texts = ["case", *(["target"] if group.target is None else [])]
+    own = ("margin",) if margins else ()
+    figures = [*(("base", "new") if wide else ()), "change", "interval", *own]
+    columns = [
+        *map(Column, texts),
+        *(Column(name, figures=True) for name in figures),
+        *map(Column, ("verdict", "note")),
+    ]
+    lines = [
+        [
+            group.case(row),
+            *([row.target] if group.target is None else []),
             *((fmt.seconds(row.base_s), fmt.seconds(row.new_s)) if wide else ()),
             view.change(row.ratio),
             view.interval(row),
+            *((view.margin(row),) if margins else ()),
             Text(view.verdict(row), style=_STYLES[row.verdict]),
             _marks(row, notes),
-        )
-    return table
+        ]
+        for row in group.rows
+    ]
+    print_table(console, columns, lines)
 
 
-def _marks(row: Row, notes: list[str]) -> str:
-    numbers = []
-    for remark in view.remarks(row):
-        if remark not in notes:
-            notes.append(remark)
-        numbers.append(str(notes.index(remark) + 1))
-    return ",".join(numbers)
+def _marks(row: Row, notes: dict[str, list[str]]) -> str:
+    numbers = set()
+    reason = [row.reason] if row.reason else []
+    for remark in (*reason, *(f"in doubt: {doubt}" for doubt in view.doubts(row))):
+        alike = template(remark)
+        notes.setdefault(alike, []).append(remark)
+        numbers.add(list(notes).index(alike) + 1)
+    return ",".join(map(str, sorted(numbers)))

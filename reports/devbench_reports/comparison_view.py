@@ -126,6 +126,16 @@ def interval(row: Row) -> str:
     return f"{low.removesuffix(' %') if high.endswith(' %') else low} … {high}"
 
 
+def own_margins(comparison: Comparison) -> bool:
+    """Whether cases have margins of their own, so that each is to be shown."""
+    return any(row.margin not in (None, comparison.margin) for row in comparison.rows)
+
+
+def margin(row: Row) -> str:
+    """``±4.1 %``: up to this a change was taken for none."""
+    return fmt.NONE if row.margin is None else f"±{_percent(row.margin)}"
+
+
 def verdict(row: Row) -> str:
     """The verdict, with a change that is certain though it decides nothing."""
     if row.certain and row.verdict in ("equivalent", "inconclusive"):
@@ -133,17 +143,21 @@ def verdict(row: Row) -> str:
     return row.verdict
 
 
-def remarks(row: Row) -> list[str]:
-    """What is to be known of a row besides its figures: the reason of its verdict, and the words of its
-    doubts with the sides that they are of."""
+def doubts(row: Row) -> list[str]:
+    """``steal (both)``: the words of what is in doubt, with the sides that they are of."""
     words: dict[str, list[str]] = {}
     for doubt in row.doubts:
         at, _, sentence = doubt.partition(", ")
         words.setdefault(sentence.partition(":")[0], []).append(at)
-    doubts = [f"{word} ({'both' if len(sides) > 1 else sides[0]})" for word, sides in words.items()]
+    return [f"{word} ({'both' if len(sides) > 1 else sides[0]})" for word, sides in words.items()]
+
+
+def remarks(row: Row) -> list[str]:
+    """What is to be known of a row besides its figures: the reason of its verdict, and its doubts."""
+    found = doubts(row)
     return [
         *([row.reason] if row.reason else []),
-        *([f"in doubt: {', '.join(doubts)}"] if doubts else []),
+        *([f"in doubt: {', '.join(found)}"] if found else []),
     ]
 
 
@@ -152,12 +166,18 @@ def method(comparison: Comparison) -> list[str]:
     measured = [row for row in comparison.rows if row.level is not None]
     if not measured:
         return []
+    margin = "its margin" if own_margins(comparison) else _percent(comparison.margin)
     said = [
-        f"Change: new over base, by the medians of rounds; up to {_percent(comparison.margin)} is taken "
-        "for none. “slower” and “faster” beside a verdict: certain, however small.",
+        f"Change: new over base, by the medians of rounds; up to {margin} is taken for none. “slower” "
+        "and “faster” beside a verdict: certain, however small.",
         f"A case that did not change is called slower in at most {_percent(comparison.alpha)} of "
         f"comparisons, any case of one in at most {_percent(comparison.family)}; likewise faster.",
     ]
+    if alone := sum(row.calibrated for row in measured):
+        which = "All" if alone == len(measured) else f"{alone} of {len(measured)}"
+        said.append(
+            f"{which} intervals are of single processes, and as wide as a calibration of this machine says."
+        )
     corrected = sum(row.yardstick is not None for row in measured)
     if corrected:
         which = "All" if corrected == len(measured) else f"{corrected} of {len(measured)}"

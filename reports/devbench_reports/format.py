@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -32,11 +33,11 @@ _PREFIXES: Final = {
 }
 _BINARY: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
-#: The columns that are all in 1/s, told apart.
+#: The columns that are all in 1/s, told apart; the one that says most to a person first.
 RATE_UNITS: Final[Mapping[str, str]] = {
+    "items_per_s": "items/s",
     "flop_per_s": "FLOP/s",
     "bytes_per_s": "B/s",
-    "items_per_s": "items/s",
 }
 
 
@@ -65,7 +66,7 @@ def si(value: float | None, unit: str) -> str:
     exponent = _exponent(value)
     if unit == "s":  # nobody reads kiloseconds
         exponent = min(exponent, 0)
-    if unit == "items/s":  # nor milliitems; and the prefix stands apart: 53.3 k items/s
+    if unit.endswith("s/s"):  # nor milliitems; and the prefix stands apart: 53.3 k items/s
         exponent = max(exponent, 0)
         return f"{digits(value / 10.0**exponent)} {_PREFIXES[exponent]} {unit}".replace("  ", " ")
     return f"{digits(value / 10.0**exponent)} {_PREFIXES[exponent]}{unit}"
@@ -99,6 +100,8 @@ def percent(fraction: float | None) -> str:
     if fraction is None or not math.isfinite(fraction):
         return NONE
     value = 100 * fraction
+    if value >= 999.5:  # by then the digits say nothing
+        return ">999 %"
     return f"{value:.0f} %" if abs(value) >= 9.95 else f"{value:.1f} %"
 
 
@@ -158,8 +161,9 @@ def metric(name: str, value: float | str) -> tuple[str, str]:
 
 
 def rate(result: Result) -> tuple[str, float] | None:
-    """The rate that the benchmark declares: FLOP/s, else items/s, else B/s, as (column, value)."""
-    for column in ("flop_per_s", "items_per_s", "bytes_per_s"):
+    """The rate that the benchmark declares, as (column, value): what a person counts (items/s), else
+    FLOP/s, else B/s."""
+    for column in RATE_UNITS:
         value = getattr(result, column)
         if value is not None and math.isfinite(value) and value > 0:
             return column, value
@@ -214,6 +218,15 @@ def plain(value: Any) -> str:
     if isinstance(value, Mapping | list | tuple):
         return json.dumps(value, ensure_ascii=False, default=str)
     return str(value)
+
+
+def tied(text: str) -> str:
+    """The text with its figures tied to their units, so that no line ends between the two."""
+    return re.sub(
+        r"(?<=[\d±]) (?=[\d%]|[kMGTPmµn]? ?(?:s|FLOP/s|[a-z]+s/s|B/s|/s)\b|[KMGT]iB\b)",
+        "\u00a0",
+        text,
+    )
 
 
 def count(number: int, noun: str, plural: str | None = None) -> str:

@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from typing import Final
 
 from rich.console import Console
-from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from devbench.regress.history import History, Series
 from devbench_reports import format as fmt
 from devbench_reports import history_view as view
 from devbench_reports.comparison_view import MANY, change
-from devbench_reports.paper import written
+from devbench_reports.paper import Column, indented, print_table, written
 
 #: What is listed; the rest is counted. The page and the JSON hold everything.
 _EVENTS: Final = 10
@@ -38,7 +36,7 @@ def _print(console: Console, history: History) -> None:
     if len(rows) > MANY:
         rows = tuple(series for series in rows if series.changes)
     if rows:
-        console.print(_table(rows, history))
+        _print_rows(console, rows, history)
     if left := len(history.series) - len(rows):
         console.print(Text(f"{fmt.count(left, 'case')} without a change", style="dim"))
     console.print()
@@ -48,12 +46,12 @@ def _print(console: Console, history: History) -> None:
         console.print(Text(heading, style="bold"))
         for series, item in event.changes[:_CASES]:
             style = "red" if item.ratio > 1 else "green"
-            ratio = Text(f"{change(item.ratio):>8}", style=style)
-            _indented(console, Text.assemble(ratio, f"  {view.name(series, history)}"))
+            ratio = f"{change(item.ratio):>8}"
+            indented(console, f"{ratio}  {view.name(series, history)}", style, lead=ratio)
         if len(event.changes) > _CASES:
-            _indented(console, Text(f"and {len(event.changes) - _CASES} more", style="dim"))
+            indented(console, f"and {len(event.changes) - _CASES} more", "dim")
         for difference in event.differences:
-            _indented(console, Text(difference, style="yellow"))
+            indented(console, difference, "yellow")
     if len(found) > _EVENTS:
         console.print(Text(f"and {len(found) - _EVENTS} earlier ones", style="dim"))
     if found:
@@ -70,26 +68,26 @@ def _print(console: Console, history: History) -> None:
     console.print(Text(f"{total} in {changed} of {of_all}", style="bold"))
 
 
-def _indented(console: Console, text: Text) -> None:
-    console.print(Padding(text, (0, 0, 0, 2)))
-
-
-def _table(rows: Sequence[Series], history: History) -> Table:
+def _print_rows(console: Console, rows: Sequence[Series], history: History) -> None:
     """One row a series: from its first level to the one it has now."""
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
-    table.add_column("case", overflow="fold")
-    for name in ("runs", "first", "now", "since", "changes"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("the last", no_wrap=True)
+    figures = ("runs", "first", "now", "since", "changes")
+    columns = [
+        Column("case"),
+        *(Column(name, figures=True) for name in figures),
+        Column("the last"),
+    ]
+    lines = []
     for series in rows:
         last = series.changes[-1] if series.changes else None
-        table.add_row(
-            Text(view.name(series, history)),
-            str(len(series.runs)),
-            fmt.seconds(series.levels[0]),
-            fmt.seconds(series.levels[-1]),
-            change(series.levels[-1] / series.levels[0]) if last else fmt.NONE,
-            str(len(series.changes)) if last else fmt.NONE,
-            f"{view.day(last.run)[:10]} {change(last.ratio)}" if last else fmt.NONE,
+        lines.append(
+            [
+                view.name(series, history),
+                str(len(series.runs)),
+                fmt.seconds(series.levels[0]),
+                fmt.seconds(series.levels[-1]),
+                change(series.levels[-1] / series.levels[0]) if last else fmt.NONE,
+                str(len(series.changes)) if last else fmt.NONE,
+                f"{view.day(last.run)[:10]} {change(last.ratio)}" if last else fmt.NONE,
+            ]
         )
-    return table
+    print_table(console, columns, lines, by=0)

@@ -34,6 +34,9 @@ from devbench_reports import format as fmt
 from devbench_reports.charts import Chart, Style
 from devbench_reports.panels import Group
 
+#: Benchmarks that the summary at the top has room for.
+_SHORT: Final = 8
+
 #: Panels of a benchmark that are open at once; the others open on a click.
 _OPEN: Final = 3
 
@@ -55,6 +58,11 @@ def to_html(run: Run, results: Sequence[Result]) -> str:
         _section(group, crossovers, style, figures) for group in panels.groups(run, results)
     ]
     machine = environment.machine(run)
+    sentences = summary.sentences(run, results) if endured is None else endured.sentences
+    # A summary of many benchmarks would be no summary: then each says its own.
+    own, apart = {section["name"] for section in sections}, len(sections) > _SHORT
+    for section in sections:
+        section["said"] = dict(sentences).get(section["name"], ()) if apart else ()
     return (
         templates()
         .get_template("report.html.j2")
@@ -64,10 +72,11 @@ def to_html(run: Run, results: Sequence[Result]) -> str:
             title=run.info.label or f"Run on {machine.host}",
             started=_minute(run.info.started_at),
             machine=machine,
-            sentences=(summary.sentences(run, results) if endured is None else endured.sentences),
+            sentences=[item for item in sentences if not apart or item[0] not in own],
             stress=endured,
             stress_charts=[_place(chart, figures) for chart in endured.charts] if endured else [],
             sections=sections,
+            contents=[section["name"] for section in sections] if apart else [],
             columns=(columns := view.columns(results)),
             rows=[(row, [column.cell(row) for column in columns]) for row in results],
             method=_method(run, results),
@@ -87,8 +96,15 @@ def templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    pages.filters["tied"] = tied
+    pages.filters["told"] = told
     return pages
+
+
+def told(text: str) -> Markup:
+    """The text with its figures tied to their units, and places where a long name may be broken: after a
+    comma and before its ``@``."""
+    parts = re.split(r"(?<=,)(?=\S)|(?=@)", fmt.tied(text))
+    return Markup("<wbr>").join(parts)
 
 
 def embed(value: Any) -> Markup:
@@ -97,11 +113,6 @@ def embed(value: Any) -> Markup:
         tables.finite(value), separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )
     return Markup(text.translate(_UNSAFE))
-
-
-def tied(text: str) -> str:
-    """The text with its figures tied to their units, so that no line ends between the two."""
-    return re.sub(r"(?<=[\d±]) (?=[\d%]|[kMGTPmµn]? ?(?:s|FLOP/s|items/s|B/s)\b)", "\u00a0", text)
 
 
 def _minute(timestamp: str) -> str:
@@ -206,11 +217,7 @@ def _ratio_rows(items: Sequence[Ratio]) -> list[dict[str, str]]:
 
 def _method(run: Run, results: Sequence[Result]) -> list[tuple[str, str]]:
     """How it was measured: the settings of the run, then what the rows say of themselves."""
-    rows = [
-        (key.replace("_", " "), fmt.plain(value))
-        for key, value in run.info.settings.items()
-        if key != "benchmarks"
-    ]
+    rows = [_setting(key, value) for key, value in run.info.settings.items() if key != "benchmarks"]
     timed = [row for row in results if row.median is not None]
     for target in panels.targets(timed):
         own = [row for row in timed if row.target == target]
@@ -223,6 +230,16 @@ def _method(run: Run, results: Sequence[Result]) -> list[tuple[str, str]]:
         ]
         rows.append((target, "; ".join(parts)))
     return rows
+
+
+def _setting(key: str, value: Any) -> tuple[str, str]:
+    """A setting with its unit, which its name ends with; of the sources where they are."""
+    if key == "sources" and isinstance(value, Sequence):
+        places = [one.get("location") for one in value if isinstance(one, Mapping)]
+        return "suites from", fmt.plain([place for place in places if isinstance(place, str)])
+    if key.endswith("_s") and isinstance(value, int | float):
+        return key.removesuffix("_s").replace("_", " "), fmt.seconds(value)
+    return key.removesuffix("_s").replace("_", " "), fmt.plain(value)
 
 
 def _distinct(values: Any) -> str:

@@ -30,8 +30,10 @@ def section(run: Run) -> Section:
     """Everything that the page says of a stress run."""
     checks, series = checks_of(run), [one for one in series_of(run) if one.windows]
     colours = {one.where: place % PALETTE for place, one in enumerate(series)}
+    fastest = max((one.flop_per_s or 0.0 for each in series for one in each.windows), default=0.0)
+    rate = ("TFLOP/s", 1e-12) if fastest >= 1e12 else ("GFLOP/s", 1e-9)
     found = [
-        _chart(series, colours, "Rate under load", lambda one: one.flop_per_s, "TFLOP/s", 1e-12),
+        _chart(series, colours, "Rate under load", lambda one: one.flop_per_s, *rate),
         _chart(series, colours, "Clock", _of_gpu("sm_clock_hz"), "MHz", 1e-6),
         _chart(series, colours, "Temperature", _of_gpu("temperature_c"), "°C", 1.0),
         _chart(series, colours, "Power", _of_gpu("power_w"), "W", 1.0),

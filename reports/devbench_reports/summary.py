@@ -13,10 +13,14 @@ from devbench.stats.crossover import Crossover, find_crossovers
 from devbench.stats.ratio import CHANCE, Ratio, ratio, timed
 from devbench_reports import comparison, crossings, environment
 from devbench_reports import format as fmt
+from devbench_reports.alike import template, together
 from devbench_reports.panels import Group, groups
 
 #: Cases that a sentence names; more are counted.
 _NAMED: Final = 3
+
+#: Reasons that a sentence tells in full; of the others it tells the word.
+_REASONS: Final = 5
 
 
 def sentences(run: Run, results: Sequence[Result]) -> list[tuple[str, list[str]]]:
@@ -55,18 +59,27 @@ def doubts(result: Result) -> tuple[str, ...]:
 
 
 def explained(group: Group, causes: Sequence[Attribution]) -> list[str]:
-    """What holds the rows of this benchmark down, a sentence for those that have it in common."""
-    own = (group.suite, group.benchmark)
-    return [f"{one}." for one in causes if (one.suite, one.benchmark) == own]
+    """What holds the rows of this benchmark down, a sentence for those that have it in common, as far as
+    it is more than the doubts of the rows say already, or leads to a way out."""
+    doubted = {reason_code(reason) for row in group.rows for reason in doubts(row)}
+    return [
+        f"{one}."
+        for one in causes
+        if (one.suite, one.benchmark) == (group.suite, group.benchmark)
+        and any(cause.id or cause.kind not in doubted for cause in one.causes)
+    ]
 
 
 def compare_words(item: Ratio) -> str:
     """``1.08 times as fast (95 % interval 1.02 to 1.14)``, or that nothing can be said."""
     if item.verdict == "no difference":
+        by_chance = 1 / CHANCE <= item.value <= CHANCE
         why = (
             "their 95 % intervals overlap"
             if item.has_interval
             else f"with one round a factor up to {CHANCE} may be chance"
+            if by_chance
+            else "one round each, and what the two read in it overlaps"
         )
         return f"no difference beyond the noise (ratio {fmt.factor(item.value)}; {why})"
     basis = (
@@ -204,11 +217,11 @@ def _doubts(results: Sequence[Result]) -> list[str]:
         return []
     measured = sum(row.status == "ok" for row in results)
     verb = "is" if len(doubted) == 1 else "are"
-    codes = [reason_code(reason) for row in doubted for reason in doubts(row)]
+    reasons = [reason for row in doubted for reason in doubts(row)]
     named = [f"{row.case_id}, {'; '.join(doubts(row))}" for row in doubted]
     return [
         f"{len(doubted)} of {fmt.count(measured, 'measured row')} {verb} to be doubted: "
-        f"{_listed(named, codes)}."
+        f"{_listed(named, reasons)}."
     ]
 
 
@@ -224,18 +237,24 @@ def _missing(results: Sequence[Result]) -> list[str]:
     for status, word in words.items():
         rows = [row for row in results if row.status == status]
         if rows:
-            codes = [reason_code(row.reason or fmt.UNKNOWN) for row in rows]
+            reasons = [row.reason or fmt.UNKNOWN for row in rows]
             named = [f"{row.case_id}, {row.reason or fmt.UNKNOWN}" for row in rows]
-            text.append(f"{fmt.count(len(rows), 'case')} {word}: {_listed(named, codes)}.")
+            text.append(f"{fmt.count(len(rows), 'case')} {word}: {_listed(named, reasons)}.")
     return text
 
 
-def _listed(named: Sequence[str], codes: Sequence[str]) -> str:
-    """A few cases with their reasons in full; of many, how often each reason and one example."""
+def _listed(named: Sequence[str], reasons: Sequence[str]) -> str:
+    """A few cases with their reasons in full; of many, how often each reason, those that differ in their
+    figures only as one."""
     if len(named) <= _NAMED:
         return " · ".join(text.rstrip(".") for text in named)
-    counted = [f"{number} × {code}" for code, number in Counter(codes).most_common()]
-    return f"{fmt.join(counted)}; for example {named[0].rstrip('.')}"
+    found: dict[str, list[str]] = {}
+    for reason in reasons:
+        found.setdefault(template(reason), []).append(reason)
+    often = sorted(found.values(), key=len, reverse=True)
+    listed = [f"{len(alike)} × {together(alike)}".rstrip(".") for alike in often[:_REASONS]]
+    rest = Counter(reason_code(reason) for alike in often[_REASONS:] for reason in alike)
+    return " · ".join([*listed, *(f"{number} × {code}" for code, number in rest.most_common())])
 
 
 def _rounds(results: Sequence[Result]) -> list[str]:

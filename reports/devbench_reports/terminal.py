@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from rich.console import Console
-from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from devbench.doctor.attribution import attribute
-from devbench.model import ParamValue, Result, Run
+from devbench.model import Result, Run
 from devbench.stats.crossover import Crossover, find_crossovers
 from devbench.stress.records import is_stress
 from devbench_reports import crossings, panels, stress, summary, view
 from devbench_reports import format as fmt
+from devbench_reports.alike import template, together
 from devbench_reports.panels import Group
-from devbench_reports.paper import written
+from devbench_reports.paper import Column, Line, indented, print_table, table_width, written
 
 
 def to_text(
@@ -58,53 +57,47 @@ def _closing(run: Run, results: Sequence[Result]) -> list[tuple[str, list[str]]]
 def _print_group(
     console: Console, group: Group, crossovers: Sequence[Crossover], explained: Sequence[str]
 ) -> None:
-    heading = Text(group.benchmark, style="bold")
-    if group.suite != group.benchmark:
-        heading.append(f" (suite {group.suite})", style="dim")
-    if group.constant:
-        heading.append(f"  {fmt.long_params(group.constant)}", style="dim")
-    console.print(heading)
-    blocks = panels.blocks(group)
-    notes: list[str] = []
-    if blocks:
-        console.print(_table(group, blocks, notes, padding=1 if console.width < 100 else 2))
+    suite = "" if group.suite == group.benchmark else f" (suite {group.suite})"
+    shared = f"  {fmt.long_params(group.constant)}" if group.constant else ""
+    heading = f"{group.benchmark}{suite}{shared}"
+    indented(console, heading, "bold", lead=group.benchmark, by=0)
+    notes = _measured(console, group) if any(row.median is not None for row in group.rows) else []
     for number, note in enumerate(notes, 1):
-        _indented(console, Text(f"[{number}] {note}", style="yellow"))
+        indented(console, f"[{number}] {note}", "yellow")
     for sentence in explained:
-        _indented(console, Text(sentence))
+        indented(console, sentence)
     if any(_is_spread(row) for row in group.rows):
-        _indented(
-            console, Text("~ spread inside the one process (5th to 95th percentile)", style="dim")
-        )
+        indented(console, "~ spread inside the one process (5th to 95th percentile)", "dim")
     if timed := [row for row in group.rows if row.median is not None]:
-        _indented(console, Text(_common(timed), style="dim"))
+        indented(console, _common(timed), "dim")
     for row in group.rows:
         if row.metrics:
             case = fmt.params(row.params, tuple(group.constant))
-            _indented(console, Text(f"{case} {row.target}: {view.metrics(row)}"))
-    not_measured: dict[tuple[str, str], list[str]] = {}
+            own = f"{case} {row.target}" if case != fmt.NONE else row.target
+            indented(console, f"{own}: {view.metrics(row)}")
+    not_measured: dict[tuple[str, str], list[Result]] = {}
     for row in group.rows:
         if row.status != "ok":
-            why = row.status, row.reason or fmt.UNKNOWN
-            not_measured.setdefault(why, []).append(f"{_case(row, group)}@{row.target}")
-    for (status, reason), cases in not_measured.items():
+            why = row.status, template(row.reason or fmt.UNKNOWN)
+            not_measured.setdefault(why, []).append(row)
+    for (status, _), rows in not_measured.items():
         style = "dim" if status == "skipped" else "red"
-        _indented(console, Text.assemble((status, style), f" {', '.join(cases)}: {reason}"))
-    if rows := crossings.rows(group, crossovers):
-        console.print(_crossings(rows, padding=1 if console.width < 100 else 2))
+        cases = ", ".join(f"{_case(row, group)}@{row.target}" for row in rows)
+        reason = together(row.reason or fmt.UNKNOWN for row in rows)
+        indented(console, f"{status} {cases}: {reason}", style, lead=status)
+    if overtakings := crossings.rows(group, crossovers):
+        _crossings(console, overtakings)
     console.print()
 
 
 def _common(rows: Sequence[Result]) -> str:
     """What the rows share: the mode of each target, and how their results were found to be."""
-    modes = dict.fromkeys(f"{row.target} {row.mode or fmt.UNKNOWN}" for row in rows)
     verdicts = Counter(row.numerics or "unchecked" for row in rows)
     checked = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items())
+    if all("mode" in row.params for row in rows):  # then each case says its own
+        return f"numerics: {checked}"
+    modes = dict.fromkeys(f"{row.target} {row.mode or fmt.UNKNOWN}" for row in rows)
     return f"mode: {', '.join(modes)} · numerics: {checked}"
-
-
-def _indented(console: Console, text: Text) -> None:
-    console.print(Padding(text, (0, 0, 0, 2)))
 
 
 def _case(row: Result, group: Group) -> str:
@@ -112,41 +105,50 @@ def _case(row: Result, group: Group) -> str:
     return f"{group.benchmark}[{own}]" if own else group.benchmark
 
 
-def _table(
-    group: Group,
-    blocks: Sequence[tuple[Mapping[str, ParamValue], Sequence[Result]]],
-    notes: list[str],
-    padding: int,
-) -> Table:
-    """The measured rows. A reason to doubt one becomes a note; equal ones share it."""
-    table = Table(box=None, padding=(0, padding, 0, 0), pad_edge=False, header_style="dim")
-    table.add_column("  case", overflow="fold")
-    table.add_column("target", overflow="fold")
-    for name in ("median", view.plus_minus_heading(group.rows), "rate", "of ceiling"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("doubt", no_wrap=True)
-    for fixed, rows in blocks:
-        if fixed:
-            table.add_row(Text(f"  {fmt.params(fixed)}", style="italic"))
-        last = None
+def _measured(console: Console, group: Group) -> list[str]:
+    """Prints the measured rows; gives the notes that its marks refer to.
+
+    The case stands in front of its rows, or on a line above them where that is too narrow for it.
+    """
+    along = group.size if group.size not in group.constant else None
+    templates: dict[str, list[str]] = {}
+    in_front: list[Line] = []
+    above: list[Line] = []
+    for fixed, rows in panels.blocks(group):
+        shared = fmt.params(fixed) if fixed else ""
+        if shared and along is not None:
+            in_front.append(Text(shared, style="italic"))
+        last = ""
         for row in rows:
-            size = group.size if group.size not in group.constant else None
-            case = "" if size is None else fmt.params({size: row.params[size]})
-            mark, style = _mark(row, notes)
-            table.add_row(
-                Text(f"  {case if case != last else ''}"),
-                Text(row.target),
-                fmt.seconds(row.median),
-                view.plus_minus(row),
-                view.rate(row),
-                fmt.quantity("ceiling_fraction", row.ceiling_fraction),
-                Text(mark, style=style),
-            )
+            case = shared if along is None else fmt.params({along: row.params[along]})
+            cells = (*_figures(row), _mark(row, templates))
+            in_front.append((case if case != last else "", row.target, *cells))
+            if case != last:
+                whole = case if along is None else f"{shared} {case}".strip()
+                above.append(Text(whole, style="italic"))
+            above.append((row.target, *cells))
             last = case
-    return table
+    names = ("median", view.plus_minus_heading(group.rows), "rate", "ceiling")
+    figures = [*(Column(name, figures=True) for name in names), Column("doubt")]
+    beside = [Column("case"), Column("target"), *figures]
+    one_case = not any(isinstance(line, Text) for line in above)
+    if not one_case and table_width(beside, in_front) <= console.width:
+        print_table(console, beside, in_front)
+    else:
+        print_table(console, [Column("target"), *figures], above, by=4)
+    return [together(reasons) for reasons in templates.values()]
 
 
-def _crossings(rows: Sequence[crossings.Row], padding: int) -> Table:
+def _figures(row: Result) -> tuple[str, str, str, str]:
+    return (
+        fmt.seconds(row.median),
+        view.plus_minus(row),
+        view.rate(row),
+        fmt.quantity("ceiling_fraction", row.ceiling_fraction),
+    )
+
+
+def _crossings(console: Console, rows: Sequence[crossings.Row]) -> None:
     """Who overtakes whom. What is the same in every row, or empty, is left out."""
     cells = [(row.case, row.subject, row.base, row.measured, row.moved or fmt.NONE) for row in rows]
     shown = [
@@ -154,28 +156,22 @@ def _crossings(rows: Sequence[crossings.Row], padding: int) -> Table:
         for place, heading in enumerate(crossings.HEADINGS)
         if any(line[place] != fmt.NONE for line in cells)
     ]
-    table = Table(box=None, padding=(0, padding, 0, 0), pad_edge=False, header_style="dim")
-    for place in shown:
-        heading = crossings.HEADINGS[place]
-        table.add_column(f"  {heading}" if place == shown[0] else heading, overflow="fold")
-    for line in cells:
-        table.add_row(
-            *(Text(f"  {line[place]}" if place == shown[0] else line[place]) for place in shown)
-        )
-    return table
+    columns = [Column(crossings.HEADINGS[place]) for place in shown]
+    print_table(console, columns, [[line[place] for place in shown] for line in cells])
 
 
-def _mark(row: Result, notes: list[str]) -> tuple[str, str]:
-    """``?1`` for a doubtful figure, ``!1`` for a worthless one, with the numbers of its notes."""
+def _mark(row: Result, templates: dict[str, list[str]]) -> Text:
+    """``?1`` for a doubtful figure, ``!1`` for a worthless one, with the numbers of its notes. Reasons
+    that differ in their figures only share a note."""
     numbers = []
     for reason in summary.doubts(row):
-        if reason not in notes:
-            notes.append(reason)
-        numbers.append(str(notes.index(reason) + 1))
+        alike = template(reason)
+        templates.setdefault(alike, []).append(reason)
+        numbers.append(list(templates).index(alike) + 1)
     if not numbers:
-        return "", ""
+        return Text()
     sign, style = ("!", "red") if row.quality == "invalid" else ("?", "yellow")
-    return f"{sign}{','.join(numbers)}", style
+    return Text(f"{sign}{','.join(map(str, sorted(set(numbers))))}", style=style)
 
 
 def _is_spread(row: Result) -> bool:

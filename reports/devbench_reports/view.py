@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from devbench.model import COLUMNS, Result
 from devbench_reports import format as fmt
-from devbench_reports.summary import doubts
+from devbench_reports.summary import doubts, reason_code
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +30,30 @@ class Column:
 
 
 def columns(results: Sequence[Result]) -> list[Column]:
-    """The columns of the full table, without those that are empty in every row."""
+    """The columns of the full table, without those that are empty in every row.
+
+    An axis has a column of its own where every row has it; else the axes share one, since a table of
+    many benchmarks would be mostly empty.
+    """
     axes = dict.fromkeys(axis for row in results for axis in row.params)
+    shared = all(len(row.params) == len(axes) for row in results)
     main = [
         _text("benchmark", lambda row: row.benchmark, COLUMNS["benchmark"][1]),
-        *(_axis(axis) for axis in axes),
+        *(
+            [_axis(axis) for axis in axes]
+            if shared
+            else [_text("case", lambda row: fmt.params(row.params), COLUMNS["params"][1])]
+        ),
         _text("target", lambda row: row.target, COLUMNS["target"][1]),
         _text("status", lambda row: row.status, COLUMNS["status"][1]),
         _figure("median"),
         Column("± of it", "half of the 95 % interval, relative to the median", True, _interval),
         Column("spread", "half of the 5th to the 95th percentile in the processes", True, _spread),
-        _text("doubts", lambda row: "; ".join(doubts(row)), COLUMNS["quality_reasons"][1]),
-        _figure("flop_per_s", "FLOP/s"),
+        _text(
+            "doubts", _doubts_in_short, "why it is to be doubted; the last column has the figures"
+        ),
         _figure("items_per_s", "items/s"),
+        _figure("flop_per_s", "FLOP/s"),
         _figure("bytes_per_s", "bytes/s"),
         _text("why not", lambda row: row.reason or "", COLUMNS["reason"][1]),
     ]
@@ -66,6 +77,9 @@ def columns(results: Sequence[Result]) -> list[Column]:
     ]
     metrics = dict.fromkeys(name for row in results for name in row.metrics)
     details += [_metric(name) for name in metrics]
+    details.append(
+        _text("doubts in full", lambda row: "; ".join(doubts(row)), COLUMNS["quality_reasons"][1])
+    )
     every = [*main, *(replace(column, detail=True) for column in details)]
     return [
         column for column in every if any(column.cell(row).key not in (None, "") for row in results)
@@ -91,8 +105,18 @@ def plus_minus_heading(rows: Sequence[Result]) -> str:
 
 
 def rate(row: Result) -> str:
-    found = fmt.rate(row)
-    return fmt.quantity(*found) if found else fmt.NONE
+    """The declared rate; of work that cannot be declared, what the benchmark counted: a metric such as
+    ``samples_per_s``."""
+    if found := fmt.rate(row):
+        return fmt.quantity(*found)
+    for name, value in row.metrics.items():
+        if name.endswith("s_per_s") and not isinstance(value, str):
+            return fmt.si(value, f"{name.removesuffix('_per_s').replace('_', ' ')}/s")
+    return fmt.NONE
+
+
+def _doubts_in_short(row: Result) -> str:
+    return ", ".join(dict.fromkeys(map(reason_code, doubts(row))))
 
 
 def _text(title: str, text: Callable[[Result], str], doc: str) -> Column:

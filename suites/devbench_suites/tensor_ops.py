@@ -180,7 +180,9 @@ class Transpose:
     def tensorflow(self, ctx: Context, x: Any) -> Callable[[], Any]:
         import tensorflow as tf
 
-        turn = ctx.compile(tf.transpose)
+        turn = ctx.compile(
+            lambda x: tf.transpose(x)
+        )  # bare, its further arguments cost 0.3 ms a call
         return lambda: turn(x)
 
 
@@ -297,7 +299,7 @@ class Sort:
     def tensorflow(self, ctx: Context, x: Any) -> Callable[[], Any]:
         import tensorflow as tf
 
-        sort = ctx.compile(tf.sort)
+        sort = ctx.compile(lambda x: tf.sort(x))
         return lambda: sort(x)
 
 

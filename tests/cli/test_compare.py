@@ -92,7 +92,56 @@ def test_files_of_pytest_benchmark_are_compared(tmp_path: Path) -> None:
         (tmp_path / name).write_text(json.dumps(pytest_json(median)))
     answer = devbench("compare", "old.json", "new.json")
     assert answer.code == 4
-    assert "one round a side tells nothing of the next process" in answer.out
+    assert "one process a side" in answer.out
+    assert "--devbench-calibrate" in answer.out
+
+
+@pytest.fixture
+def calibrated() -> None:
+    """A calibration of both cases: rounds of the one spread by 0.5 %, of the other by 2 %."""
+    found = {}
+    for case, spread in ((CASE, 0.005), (OTHER, 0.02)):
+        logs = [spread * step for step in (-1, 0, 1, -1, 0, 1, -1, 1)]
+        found[case.id] = {"pairs": logs, "rounds": logs}
+    with Store.open() as opened:
+        visits = {CASE: timed(CASE, QUIET), OTHER: timed(OTHER, QUIET)}
+        opened.import_run(
+            make_run(
+                "calibration",
+                visits,
+                settings={"kind": "calibration"},
+                environment={"calibration": found},
+                started_at="2026-01-01T12:00:00.000+00:00",
+            )
+        )
+
+
+def test_a_calibrated_margin_is_shown_for_each_case_in_every_format(calibrated: None) -> None:
+    words = ("compare", "base", "slow", "--margin", "calibrated")
+    answer = devbench(*words, "--json")
+    assert (answer.code, answer.err) == (1, "")
+    margins = {row["case_id"]: row["margin"] for row in json.loads(answer.out)["results"]}
+    assert 0.02 < margins[CASE.id] < 0.3
+    assert margins[OTHER.id] > 3 * margins[CASE.id]
+    shown = [f"±{100 * margins[case.id]:.3g} %" for case in (CASE, OTHER)]
+    for format_ in ("text", "markdown", "junit"):
+        said = devbench(*words, "--format", format_).out
+        assert [text in said for text in shown] == [True, True], format_
+
+
+def test_what_was_not_calibrated_on_this_machine_is_refused_by_name(calibrated: None) -> None:
+    with Store.open() as opened:
+        opened.import_run(
+            make_run(
+                "again",
+                {CASE: timed(CASE, QUIET)},
+                label="gpu-again",
+                target_facts={"device_name": "B"},
+            )
+        )
+    answer = devbench("compare", "gpu", "gpu-again", "--margin", "calibrated")
+    assert (answer.code, answer.out) == (2, "")
+    assert f"no calibration by this machine of {CASE.id}; `devbench calibrate`" in answer.err
 
 
 def test_bad_input_is_one_line_that_names_the_culprit(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_a_second_test_holds_its_bandwidths_against_the_first(
 def test_a_stored_run_is_shown_and_reported_with_its_chart(load: tuple[Run, Any]) -> None:
     run, _ = load
     page = to_html(run, [])
-    assert "Rate under load over time (TFLOP/s)" in page
+    assert "Rate under load over time (GFLOP/s)" in page
     assert page.count('data-chart="') == 1  # this device has no clock that could be drawn
     assert '<tr class="verdict-fault"><th scope="row">sickfake:cpu</th>' in page
     shown = to_text(run, [])

@@ -6,8 +6,11 @@ import os
 import signal
 import sys
 import time
+import tomllib
+from pathlib import Path
 from typing import Any
 
+from devbench.detection.records import view_from_json
 from devbench.frameworks.base import FrameworkView
 from devbench.model import Device
 
@@ -27,6 +30,23 @@ class Well:
     def describe(self) -> FrameworkView:
         device = Device(self.name, "cpu", "cpu", "CPU", "cpu")
         return FrameworkView(self.name, "1.0", "well.py", (device,), {"threads": True})
+
+
+class OfTwoEqualGpus(Well):
+    """A framework of the recorded machine: it numbers the GPUs in an order of its own."""
+
+    def describe(self) -> FrameworkView:
+        machine = Path(__file__).parent / "machines/two_equal_gpus.toml"
+        views = tomllib.loads(machine.read_text(encoding="utf-8"))["frameworks"]
+        return view_from_json(next(view for view in views if view["name"] == self.name))
+
+
+class RecordedTorch(OfTwoEqualGpus):
+    name = "torch"
+
+
+class RecordedTensorFlow(OfTwoEqualGpus):
+    name = "tensorflow"
 
 
 class Missing(Well):

@@ -22,7 +22,7 @@ class RecordedNvml:
 
     def query(self, function: str, *arguments: Any) -> Any:
         call = f"{function}({', '.join(map(str, arguments))})"
-        answer = self.calls[call]
+        answer = self.calls.get(call, {"error": "NotRecorded"})
         if isinstance(answer, dict) and "error" in answer:
             raise NvmlError(answer["error"])
         return answer

@@ -107,6 +107,58 @@ def test_a_gpu_whose_uuid_cannot_be_read_is_joined_on_its_bus() -> None:
     ]
 
 
+def test_without_nvml_a_framework_that_tells_uuid_and_bus_id_names_the_gpu_for_the_other() -> None:
+    """So it is with AMD's GPUs, and where NVML may not be asked."""
+    torch = Device("torch", "cuda:0", "cuda", "MI300X", "GPU-amd-1", pci_bus_id="0000:c3:00.0")
+    other = replace(torch, address="cuda:1", physical="GPU-amd-2", pci_bus_id="0000:c4:00.0")
+    view = FrameworkView("torch", "1.0", "torch.py", (torch, other))
+    machine = join(
+        Hardware(Host()),
+        [
+            answer("tensorflow", "0000:C4:00.0", "0000:c3:00.0"),
+            FrameworkAnswer(name="torch", status="ok", view=view),
+        ],
+    )
+    rows = [[one.id for one in row.devices] for row in physical_devices(machine)]
+    assert rows == [
+        [],
+        ["tensorflow:dev:0", "torch:cuda:1"],
+        ["tensorflow:dev:1", "torch:cuda:0"],
+    ]
+
+
+def test_a_uuid_that_nvml_does_not_tell_is_joined_on_the_bus_id_beside_it() -> None:
+    torch = Device("torch", "cuda:0", "cuda", "a name", FIRST, pci_bus_id="00000000:1b:00.0")
+    view = FrameworkView("torch", "1.0", "torch.py", (torch,))
+    hardware = Hardware(Host(), (Gpu(index=0, pci_bus_id="00000000:1b:00.0"),))
+    machine = join(hardware, [FrameworkAnswer(name="torch", status="ok", view=view)])
+    assert [row.physical for row in physical_devices(machine)] == ["cpu", "00000000:1b:00.0"]
+
+
+def test_of_two_slices_the_bus_id_means_the_one_that_a_framework_names(tmp_path: Path) -> None:
+    machine = recorded("mig", tmp_path)
+    hardware = read_hardware(machine.root, machine.nvml)
+    (torch,) = machine.answers
+    assert torch.view is not None
+    cpu, part = torch.view.devices
+    told = replace(torch.view, devices=(cpu, replace(part, pci_bus_id="0000:1b:00.0")))
+    answers = [replace(torch, view=told), answer("tensorflow", "0000:1b:00.0")]
+    assert {device.physical for device in join(hardware, answers).devices} == {
+        "cpu",
+        "MIG-bbbbbbbb-1111-2222-3333-444444444444",
+    }
+
+
+def test_the_multiprocessors_that_one_framework_counts_are_known_of_the_gpu_and_in_the_other(
+    tmp_path: Path,
+) -> None:
+    machine = joined("two_equal_gpus", tmp_path)
+    assert [gpu.multiprocessors for gpu in machine.gpus] == [108, 98]
+    devices = {device.id: device.multiprocessors for device in machine.devices}
+    assert (devices["tensorflow:GPU:0"], devices["tensorflow:GPU:1"]) == (98, 108)
+    assert devices["tensorflow:CPU:0"] is None
+
+
 @pytest.mark.parametrize(
     ("text", "normal"),
     [
@@ -144,6 +196,15 @@ def test_a_machine_comes_back_from_json_as_it_was(tmp_path: Path) -> None:
         data = json.loads(json.dumps(machine_to_json(machine), allow_nan=False))
         assert data["schema"] == "devbench.detect/1"
         assert machine_from_json(data) == machine
+
+
+def test_the_formats_of_a_device_come_back_from_json_as_they_were() -> None:
+    device = Device("torch", "cpu", "cpu", "CPU", "cpu", dtypes=("float32", "int8"))
+    view = FrameworkView("torch", "1.0", "torch.py", (device,))
+    machine = join(Hardware(Host()), [FrameworkAnswer(name="torch", status="ok", view=view)])
+    data = json.loads(json.dumps(machine_to_json(machine)))
+    assert data["devices"][0]["dtypes"] == ["float32", "int8"]
+    assert machine_from_json(data) == machine
 
 
 def test_a_record_of_another_version_is_read_for_what_is_known(tmp_path: Path) -> None:

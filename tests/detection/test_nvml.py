@@ -131,6 +131,34 @@ def test_slices_of_a_partitioned_gpu_are_listed_and_empty_slots_are_not(tmp_path
 
 
 @pytest.mark.parametrize(
+    ("speed", "width", "expected"),
+    [
+        ("16.0 GT/s PCIe", "8", (4, 8)),
+        ("8 GT/s", "16", (3, 16)),  # before Linux 5.9
+        ("2.5 GT/s PCIe", "0", (1, None)),
+        ("Unknown", "16", (None, 16)),
+        (None, None, (None, None)),
+    ],
+)
+def test_what_the_slot_can_do_is_read_from_the_port_above_the_gpu(
+    speed: str | None, width: str | None, expected: tuple[int | None, int | None], tmp_path: Path
+) -> None:
+    machine = recorded("two_equal_gpus", tmp_path)
+    devices = machine.root / "sys/bus/pci/devices"
+    port = machine.root / "sys/devices/pci0000:16/0000:16:02.0"
+    port.mkdir(parents=True)
+    (devices / "0000:1b:00.0").rename(port / "0000:1b:00.0")
+    (devices / "0000:1b:00.0").symlink_to("../../../devices/pci0000:16/0000:16:02.0/0000:1b:00.0")
+    for name, text in (("max_link_speed", speed), ("max_link_width", width)):
+        if text is not None:
+            (port / name).write_text(text + "\n")
+    (gpu, other), _ = read_gpus(machine.nvml, machine.root)
+    assert (gpu.pcie_slot_generation_max, gpu.pcie_slot_width_max) == expected
+    assert gpu.numa_node == 0
+    assert (other.pcie_slot_generation_max, other.pcie_slot_width_max) == (None, None)
+
+
+@pytest.mark.parametrize(
     ("mask", "events"),
     [
         (0, ()),
@@ -164,6 +192,12 @@ def test_the_bindings_structures_and_errors_become_plain_values(
     def unsupported(handle: str) -> None:
         raise _NVMLErrorNotSupported
 
+    class OtherLibrary(Exception):
+        """What the bindings raise for a function of which the driver has an older version."""
+
+    def of_a_later_driver(handle: str) -> list[object]:
+        raise OtherLibrary
+
     def unreadable(handle: str) -> str:
         return b"\xff".decode()
 
@@ -173,6 +207,8 @@ def test_the_bindings_structures_and_errors_become_plain_values(
         nvmlDeviceGetName=lambda handle: b"NVIDIA A100",
         nvmlDeviceGetEccMode=unsupported,
         nvmlDeviceGetUUID=unreadable,
+        NVMLLibraryMismatchError=OtherLibrary,
+        nvmlDeviceGetComputeRunningProcesses=of_a_later_driver,
     )
     monkeypatch.setitem(sys.modules, "pynvml", module)
     nvml = Pynvml()
@@ -184,6 +220,8 @@ def test_the_bindings_structures_and_errors_become_plain_values(
         nvml.query("nvmlDeviceGetUUID", "gpu")
     with pytest.raises(NvmlError, match=r"^FunctionNotFound$"):
         nvml.query("nvmlDeviceGetSomethingNew", "gpu")
+    with pytest.raises(NvmlError, match=r"^FunctionNotFound$"):
+        nvml.query("nvmlDeviceGetComputeRunningProcesses", "gpu")
 
 
 def test_every_function_that_is_asked_exists_in_the_installed_bindings() -> None:

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from devbench.frameworks.base import FrameworkView
+from devbench.frameworks.probes import Probes
 from devbench.model import Device, DType, Json
+from tests.plugins.devbench_fake import FakeFramework
 
 
 class Numpy:
@@ -34,6 +36,18 @@ class Numpy:
         )
         threads = {"threads": os.environ.get("OMP_NUM_THREADS")}
         return FrameworkView(self.name, "1.0", __file__, devices, threads)
+
+    def start(self, target: None, threads: int) -> None:
+        assert threads == 1
+
+    def probes(self, address: str, cache_bytes: int) -> Probes:
+        return FakeFramework().probes(address, cache_bytes)
+
+    def math(self, dtype: DType) -> AbstractContextManager[Any]:
+        return nullcontext()
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        return isinstance(error, MemoryError)
 
     def settings(self) -> Mapping[str, Json]:
         return {"intraop_threads": 1}
@@ -80,3 +94,22 @@ class Unloadable(Numpy):
 
     def adopt(self) -> None:
         raise ImportError("libcudnn.so.9: cannot open shared object file")
+
+
+class Forgetful(Numpy):
+    """Its first product on the accelerator ends the process, after integers and sums came out right."""
+
+    name = "forgetful"
+
+    def probes(self, address: str, cache_bytes: int) -> Any:
+        return CrashingProbes(super().probes(address, cache_bytes))
+
+
+class CrashingProbes:
+    def __init__(self, probes: Probes) -> None:
+        self._probes = probes
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "gradients":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return getattr(self._probes, name)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from devbench.doctor.recording import (
+    Arithmetic,
     CallingProcess,
     Entry,
     Library,
@@ -299,6 +300,19 @@ def careful() -> Recording:
     return replace(one_gpu(), frameworks=(torch, *one_gpu().frameworks[1:]))
 
 
+def wrong_sums() -> Recording:
+    """torch adds wrongly on the GPU and crashes at a product; TensorFlow does well on the same GPU."""
+    torch, tensorflow = one_gpu().frameworks
+    says = "sum of ones: 1 of 1 wrong; it is 1048575.0 instead of 1048576.0"
+    crash = "its process ended with status -11"
+    wrong = (
+        Arithmetic("cuda:0", "sums", "fault", says),
+        Arithmetic("cuda:0", "product[float32]", "fault", crash),
+    )
+    kept = tuple(one for one in torch.arithmetic if one.address == "cpu")
+    return replace(one_gpu(), frameworks=(replace(torch, arithmetic=(*kept, *wrong)), tensorflow))
+
+
 def logged(line: str) -> Recording:
     return replace(one_gpu(), commands=(Said("dmesg", line),))
 
@@ -409,5 +423,11 @@ FAULTS: Mapping[str, Fault] = {
     "H06": Fault(link_down, "warning", "nvidia-smi nvlink --status -i 3", "1 of 4"),
     "H07": Fault(
         lambda: changed(one_gpu(), EccMode=[0, 0]), "info", "sudo nvidia-smi -i 0 -e 1", "is off"
+    ),
+    "H08": Fault(
+        wrong_sums,
+        "error",
+        "devbench stress --tier 3 --device torch:cuda:0",
+        "torch computes wrong on cuda:0: 2 of 2 known answers",
     ),
 }

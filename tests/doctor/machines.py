@@ -11,6 +11,7 @@ from typing import Any
 
 from devbench.detection import FrameworkAnswer
 from devbench.doctor.recording import (
+    Arithmetic,
     CallingProcess,
     Entry,
     FrameworkRecord,
@@ -227,12 +228,25 @@ def framework(
             ),
             "settings": SETTINGS[name],
             "trials": ran if trials is None else tuple(trials),
+            "arithmetic": tuple(
+                one
+                for device in devices
+                if device.is_cpu or Trial(device.address) in (ran if trials is None else trials)
+                for one in right_answers(device.address)
+            ),
             "loads": tuple(load(index) for index in range(len(physical)))
             if name == "torch"
             else (),
             "rates": RATES,
             **changed,
         }
+    )
+
+
+def right_answers(address: str) -> tuple[Arithmetic, ...]:
+    return tuple(
+        Arithmetic(address, check, "no fault found", "as it is known")
+        for check in ("integers", "sums", "gradients", "product[float32]")
     )
 
 

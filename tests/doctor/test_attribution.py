@@ -55,6 +55,7 @@ def run_of(
     board: Mapping[str, Json] | None = None,
     machine: Mapping[str, Json] | None = None,
     variables: Mapping[str, str] | None = None,
+    placement: Mapping[str, Json] | None = None,
     work: Work | None = None,
 ) -> Run:
     """The run of these rows, each timed in one window of 2 s."""
@@ -77,6 +78,7 @@ def run_of(
     recorded["gpus"] = [recorded["gpus"][0] | BOARD | dict(board or {})]
     recorded["host"] |= dict(machine or {})
     environment = {**run.info.environment, "variables": dict(variables or {})}
+    environment["placement"] = dict(placement or {})
     cases = tuple(case if work is None else replace(case, work=work) for case in run.cases)
     return Run(
         info=replace(run.info, environment=environment), cases=cases, measurements=measurements
@@ -141,6 +143,66 @@ def test_a_narrow_link_explains_transfers_and_nothing_else(direction: str) -> No
 def test_a_link_whose_generation_rests_is_no_narrow_link() -> None:
     rests = {"pcie_generation": 1, "pcie_generation_max": 5}
     assert said(gpu_row(bound="link"), BUSY, board=rests) == []
+
+
+def link(generation: int | None, width: int | None) -> GpuSummary:
+    return replace(
+        BUSY,
+        pcie_generation=generation,
+        pcie_width=width,
+        pcie_generation_max=4,
+        pcie_width_max=16,
+    )
+
+
+def test_power_and_link_stand_together_where_both_hold_a_row_down() -> None:
+    slow = replace(
+        CAPPED, pcie_generation=4, pcie_width=4, pcie_generation_max=4, pcie_width_max=16
+    )
+    assert said(gpu_row(bound=None), slow) == [
+        "torch:cuda:0 at 62 % of the ceiling: power limit 230 of 370 W, reached in 98 % of samples (S03); "
+        "PCIe 4 ×4 of 4 ×16 (S01); the ceiling was measured under S03 and S01 too"
+    ]
+
+
+def test_the_link_is_judged_by_what_was_seen_under_load() -> None:
+    row = gpu_row(bound="link")
+    (text,) = said(row, link(3, 16))
+    assert "PCIe 3 ×16 of 4 ×16 (S01)" in text
+    # It was narrow at rest when the run began, and under load it was not.
+    assert said(row, link(4, 16), board={"pcie_width": 4}) == []
+    assert "when the run began" in said(row, link(None, None), board={"pcie_width": 4})[0]
+    assert said(gpu_row(bound="compute"), link(1, 1)) == []
+
+
+def test_a_display_is_said_of_rows_that_fall_short_only() -> None:
+    seen = {"displays": {factory.GPU: True}}
+    (text,) = said(gpu_row(), BUSY, placement=seen)
+    assert text.endswith("a display is attached to the GPU (S07)")
+    assert said(gpu_row(ceiling_fraction=0.97), BUSY, placement=seen) == []
+    assert said(gpu_row(), BUSY, placement={"displays": {factory.GPU: None}}) == []
+
+
+def test_cpus_of_another_node_explain_what_crosses_the_link() -> None:
+    nodes = {"numa_nodes": [{"index": 0, "cpus": "0-7"}, {"index": 1, "cpus": "8-15"}]}
+    far = {"board": {"numa_node": 1}, "machine": nodes, "placement": {"allowed_cpus": "0-3"}}
+    (text,) = said(gpu_row(bound="link"), BUSY, **far)
+    assert "its CPUs are on another NUMA node than the GPU, 1 (S12)" in text
+    assert said(gpu_row(bound="compute"), BUSY, **far) == []
+    assert said(gpu_row(bound="link"), BUSY, **far | {"placement": {"allowed_cpus": "3-8"}}) == []
+
+
+@pytest.mark.parametrize(("driver", "low"), [("acpi-cpufreq", True), ("intel_pstate", False)])
+def test_a_governor_is_judged_with_its_driver(driver: str, low: bool) -> None:
+    found = said(
+        factory.result(ceiling_fraction=0.5),
+        machine={"governor": "powersave"},
+        placement={"frequency_driver": driver},
+    )
+    assert (
+        any("the governor powersave keeps the lowest clock (acpi-cpufreq)" in one for one in found)
+        == low
+    )
 
 
 def test_bits_that_are_set_together_are_each_said() -> None:
@@ -249,10 +311,17 @@ def test_the_sentence_stands_under_the_table_and_in_the_reports_summary() -> Non
 
 @pytest.mark.parametrize(
     "machine",
-    [None, [], {}, {"gpus": 3}, {"gpus": [{"uuid": ["x"], "mig_devices": 1}], "host": 2}],
+    [
+        *(None, [], {}, {"gpus": 3}),
+        {"gpus": [{"uuid": ["x"], "mig_devices": 1}], "host": 2},
+        {
+            "gpus": [{"uuid": factory.GPU, "numa_node": []}],
+            "host": {"numa_nodes": [3, {"cpus": 1}]},
+        },
+    ],
 )
 def test_a_run_file_of_another_version_costs_nothing_but_the_sentence(machine: Any) -> None:
     rows = [gpu_row(), factory.result()]
     run = run_of(rows, BUSY)
-    environment = {"machine": machine, "variables": [1]}
+    environment = {"machine": machine, "variables": [1], "placement": {"displays": 1}}
     assert attribute(replace(run, info=replace(run.info, environment=environment)), rows) == ()

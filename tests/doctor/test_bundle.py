@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,9 @@ def test_a_redacted_machine_has_the_same_findings_and_none_of_its_names(
     assert [one.id for one in diagnose(parse(text, "file")).findings] == [
         one.id for one in diagnose(machine).findings
     ]
+
+
+PCI = {"bus_id": "0000:01:00.0", "vendor": "0x10de", "device": "0x1", "device_class": "0x030000"}
 
 
 def edited(edit: Callable[[dict[str, Any]], None]) -> str:
@@ -70,6 +75,18 @@ def put(place: str, value: object) -> Callable[[dict[str, Any]], None]:
         (edited(put("frameworks", 7)), "frameworks is 7; a list is expected"),
         (edited(put("calls", {"nvmlInit()": 0, "nvmlDeviceGetCount()": 10**20})), "10000000000"),
         (edited(put("calls", {"nvmlInit()": 0, "nvmlDeviceGetCount()": "x"})), "as NVML does"),
+        (edited(put("files|proc/cpuinfo", "x" * 600_000)), "a text in it has 585 KiB; at most 512"),
+        (edited(put("variables|X", "x" * 200_000)), "variables.X is longer than 128 KiB"),
+        (
+            edited(put("files|proc/self/cgroup", "0::" + "/a" * 6000)),
+            "is deeper than control groups",
+        ),
+        (edited(put("pci", [PCI] * 129)), "pci has 129 entries; at most 128"),
+        (edited(lambda data: data["frameworks"].extend(data["frameworks"] * 8)), "has 18 entries"),
+        (
+            edited(put("calls", {"nvmlDeviceGetMaxMigDeviceCount(gpu0)": 129})),
+            "Count(gpu0) with 129",
+        ),
     ],
 )
 def test_a_file_that_is_no_recorded_machine_is_refused_by_name(text: str, says: str) -> None:
@@ -115,6 +132,20 @@ def test_an_oversized_or_missing_file_is_refused_unread(
     monkeypatch.setattr(bundle, "MAX_BYTES", 100)
     with pytest.raises(BundleError, match="at most"):
         load(file)
+
+
+def test_what_may_never_end_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(BundleError, match="is no file"):
+            load(path)
+
+
+def test_an_archive_is_refused_and_not_unpacked(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "machine.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("../machine.json", "0" * 10_000_000)
+    with pytest.raises(BundleError, match=r"machine\.zip is not a recorded machine"):
+        load(tmp_path / "machine.zip")
 
 
 def test_too_many_files_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

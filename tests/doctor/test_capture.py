@@ -17,9 +17,10 @@ from devbench.doctor import capture as package_capture
 from devbench.doctor import diagnose, dump, trials
 from devbench.doctor.bounded import Child, Ended
 from devbench.doctor.bundle import parse
+from devbench.doctor.checks.slow_host import DEBUGGING
 from devbench.doctor.child import ask_framework
-from devbench.doctor.here import read_files
-from devbench.doctor.recording import Recording, Trial
+from devbench.doctor.here import chosen_variables, read_files
+from devbench.doctor.recording import Arithmetic, Recording, Trial
 from devbench.doctor.trials import try_device
 from devbench.doctor.turns import Turns
 from devbench.frameworks.tensorflow import TensorFlowFramework
@@ -50,7 +51,8 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Recording:
     folder = tmp_path_factory.mktemp("driver")
     (folder / "pynvml.py").write_text(HANGING_NVML)
     kinds: tuple[Any, ...] = (
-        *(adapters.Numpy, adapters.Crashing, TorchFramework, TensorFlowFramework),
+        *(adapters.Numpy, adapters.Crashing, adapters.Forgetful),
+        *(TorchFramework, TensorFlowFramework),
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", f"{folder}:{ROOT}")
@@ -86,6 +88,42 @@ def test_a_kernel_that_crashes_is_named_and_what_came_before_is_kept(recording: 
     assert found.answer.status == "ok"
     (trial,) = found.trials
     assert trial == Trial("dev:0", "its process ended with status -11")
+
+
+def test_arithmetic_that_crashes_is_a_fault_of_the_check_that_it_crashed_in(
+    recording: Recording,
+) -> None:
+    found = framework(recording, "forgetful")
+    assert found.trials == (Trial("dev:0"),)
+    *right, crashed = found.arithmetic
+    assert [(one.address, one.check) for one in right] == [("cpu", "integers"), ("cpu", "sums")]
+    assert {one.verdict for one in right} == {"no fault found"}
+    assert crashed == Arithmetic("cpu", "derivative", "fault", "its process ended with status -11")
+    assert ("H08", "forgetful") in {(one.id, one.framework) for one in diagnose(recording).findings}
+
+
+def test_arithmetic_that_takes_too_long_accuses_nobody() -> None:
+    told = encode("view", view=view_to_json(adapters.Numpy().describe()), visible_devices=None)
+    told += encode("checking", address="cpu", check="integers")
+
+    class Late:
+        timeout_s = 120.0
+
+        def wait(self) -> Ended:
+            return Ended(None, told, "")
+
+    found = MODULE._framework("numpy", adapters.Numpy(), Late())
+    says = "did not come back within 120 s"
+    assert found.arithmetic == (Arithmetic("cpu", "integers", "cannot tell", says),)
+
+
+def test_every_device_of_every_framework_is_put_to_known_answers(recording: Recording) -> None:
+    found = framework(recording, "numpy").arithmetic
+    assert {one.address for one in found} == {"cpu", "dev:0"}
+    assert {one.check for one in found if one.address == "dev:0"} == {
+        *("integers", "sums", "derivative", "gradients", "product[float32]", "nan_and_infinity"),
+    }
+    assert {one.verdict for one in found} == {"no fault found"}, found
 
 
 def test_a_kernel_that_hangs_is_named_and_what_came_before_is_kept() -> None:
@@ -153,6 +191,14 @@ def test_files_are_read_below_the_root_only_and_without_what_nobody_needs(tmp_pa
     assert "etc/shadow" not in found
 
 
+def test_every_variable_that_a_check_reads_is_recorded_and_no_secret_is() -> None:
+    wanted = {*DEBUGGING, "CUDA_VISIBLE_DEVICES", "TF_FORCE_GPU_ALLOW_GROWTH", "LD_LIBRARY_PATH"}
+    wanted |= {"NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES", "NVIDIA_TF32_OVERRIDE"}
+    assert chosen_variables(dict.fromkeys(wanted, "1")).keys() == wanted
+    secrets = ("TF_VAR_password", "TF_TOKEN_app_terraform_io", "NVIDIA_API_KEY", "HF_TOKEN", "PATH")
+    assert chosen_variables(dict.fromkeys(secrets, "hunter2")) == {}
+
+
 @pytest.mark.torch
 @pytest.mark.tensorflow
 def test_the_real_frameworks_answer_and_their_products_are_timed(recording: Recording) -> None:
@@ -161,20 +207,58 @@ def test_the_real_frameworks_answer_and_their_products_are_timed(recording: Reco
         assert found.answer.status == "ok"
         assert not found.rates or {"numpy", "float32", "bfloat16"} <= found.rates.keys()
         assert "intraop_threads" in found.settings
+        assert len(found.arithmetic) >= 6
+        assert {one.verdict for one in found.arithmetic} == {"no fault found"}, found.arithmetic
     if not recording.pci:  # no GPU: torch says why when a kernel is to run all the same
         (trial,) = framework(recording, "torch").trials
         assert trial.address == "cuda:0"
         assert trial.error
 
 
-#: One GPU that has a name and refuses everything else, through NVML's own interface.
+#: Two GPUs through NVML's own interface. The first is slowed down for two reasons at once, below its
+#: default limit, and had errors of its memory; the second has fallen off the bus.
 LIBRARY = """
+#include <string.h>
+typedef unsigned long long u64;
+struct pci { char legacy[16]; unsigned domain, bus, device, id, subsystem; char bus_id[32]; };
+struct memory { u64 total, free, used; };
+#define FIRST ((void *)8)
+#define SECOND ((void *)16)
+#define GIVE(what, value) { if (handle == SECOND) return 15; *(what) = (value); return 0; }
 int nvmlInit_v2(void) { return 0; }
 int nvmlInitWithFlags(unsigned flags) { return 0; }
-int nvmlDeviceGetCount_v2(unsigned *count) { *count = 1; return 0; }
-int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **handle) { *handle = (void *)8; return 0; }
-int nvmlDeviceGetName(void *handle, char *name, unsigned size) { name[0] = 'X'; name[1] = 0; return 0; }
-int nvmlDeviceGetPersistenceMode(void *handle, unsigned *mode) { *mode = 1; return 0; }
+int nvmlSystemGetDriverVersion(char *text, unsigned size) { strcpy(text, "580.82.07"); return 0; }
+int nvmlSystemGetCudaDriverVersion_v2(int *version) { *version = 13000; return 0; }
+int nvmlDeviceGetCount_v2(unsigned *count) { *count = 2; return 0; }
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **handle) {
+    *handle = index ? SECOND : FIRST;
+    return 0;
+}
+int nvmlDeviceGetName(void *handle, char *name, unsigned size) {
+    strcpy(name, "NVIDIA X1");
+    return 0;
+}
+int nvmlDeviceGetUUID(void *handle, char *uuid, unsigned size) {
+    strcpy(uuid, handle == FIRST ? "GPU-00000001-aaaa-bbbb-cccc-dddddddddddd"
+                                 : "GPU-00000002-aaaa-bbbb-cccc-dddddddddddd");
+    return 0;
+}
+int nvmlDeviceGetPciInfo_v3(void *handle, struct pci *pci) {
+    memset(pci, 0, sizeof *pci);
+    strcpy(pci->bus_id, handle == FIRST ? "00000000:F1:00.0" : "00000000:F2:00.0");
+    return 0;
+}
+int nvmlDeviceGetMemoryInfo(void *handle, struct memory *memory) {
+    if (handle == SECOND) return 15;
+    memory->total = 80ull << 30; memory->free = 79ull << 30; memory->used = 1ull << 30;
+    return 0;
+}
+int nvmlDeviceGetCurrentClocksEventReasons(void *handle, u64 *mask) GIVE(mask, 0x48)
+int nvmlDeviceGetTemperature(void *handle, int sensor, unsigned *heat) GIVE(heat, 91)
+int nvmlDeviceGetEnforcedPowerLimit(void *handle, unsigned *limit) GIVE(limit, 230000)
+int nvmlDeviceGetPowerManagementDefaultLimit(void *handle, unsigned *limit) GIVE(limit, 370000)
+int nvmlDeviceGetPersistenceMode(void *handle, unsigned *mode) GIVE(mode, 1)
+int nvmlDeviceGetTotalEccErrors(void *handle, int kind, int since, u64 *count) GIVE(count, 7)
 const char *nvmlErrorString(int code) { return "?"; }
 """
 
@@ -188,12 +272,22 @@ def test_a_library_with_nvmls_interface_is_asked_through_the_real_bindings(
     words = ["cc", "-shared", "-fPIC", "-o", str(library), str(tmp_path / "nvml.c")]
     subprocess.run(words, check=True)
     monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
-    found = package_capture(adapters={}).calls
-    assert found["nvmlDeviceGetCount()"] == 1
-    assert found["nvmlDeviceGetHandleByIndex(0)"] == "handle0"
-    assert found["nvmlDeviceGetName(handle0)"] == "X"
-    assert found["nvmlDeviceGetPersistenceMode(handle0)"] == 1
-    assert found["nvmlDeviceGetEccMode(handle0)"] == {"error": "FunctionNotFound"}
+    recording = package_capture(tmp_path, adapters={})
+    assert recording.calls["nvmlDeviceGetCount()"] == 2
+    assert recording.calls["nvmlDeviceGetPersistenceMode(handle0)"] == 1
+    assert recording.calls["nvmlDeviceGetEccMode(handle0)"] == {"error": "FunctionNotFound"}
+    diagnosis = diagnose(parse(dump(recording), "file"))
+    first, second = (f"GPU-0000000{index}-aaaa-bbbb-cccc-dddddddddddd" for index in (1, 2))
+    found = {one.id: (one.gpus, one.says) for one in diagnosis.findings}
+    assert found["D23"] == ((second,), "the GPU is lost: it has fallen off the bus")
+    assert found["H01"][0] == found["S02"][0] == found["S03"][0] == (first,)
+    assert "hardware slowdown and hardware thermal slowdown, 91 °C" in found["S02"][1]
+    assert "230 of 370 W" in found["S03"][1]
+    reasons = {(one.id, gpu): one.reason for one in diagnosis.unchecked for gpu in one.gpus}
+    assert reasons["S03", second] == "the GPU is lost"
+    assert reasons["S04", first] == "NVML does not tell sm_clock_max_hz (FunctionNotFound)"
+    # The library lacks the newest form of this function, as older drivers do.
+    assert reasons["S06", first] == "NVML does not tell compute_processes (FunctionNotFound)"
 
 
 def test_children_measure_one_after_the_other_and_one_that_dies_holds_nobody_up() -> None:

@@ -131,3 +131,28 @@ def test_a_disturbed_measurement_is_no_finding() -> None:
     diagnosis = diagnose(replace(machine, frameworks=(torch, *machine.frameworks[1:])))
     assert diagnosis.findings == ()
     assert ("S15", "torch") in {(one.id, one.framework) for one in diagnosis.unchecked}
+
+
+def test_arithmetic_that_only_one_framework_gets_wrong_is_its_builds_fault() -> None:
+    (finding,) = (one for one in diagnose(faults.wrong_sums()).findings if one.id == "H08")
+    assert (finding.framework, finding.confidence) == ("torch", "likely")
+    assert "tensorflow gives every known answer on the same device" in finding.evidence
+    assert f"cuda:0: NVIDIA GeForce RTX 4090, {uuid(0)}" in finding.evidence
+    assert finding.fixes[0].text.startswith("it is most likely the build")
+    alone = replace(faults.wrong_sums(), frameworks=faults.wrong_sums().frameworks[:1])
+    (finding,) = (one for one in diagnose(alone).findings if one.id == "H08")
+    assert finding.confidence == "certain"
+    assert finding.fixes[-1].text.startswith("or it is the build")
+
+
+def test_arithmetic_that_could_not_be_told_is_no_finding() -> None:
+    torch, tensorflow = one_gpu().frameworks
+    unsure = replace(torch.arithmetic[0], verdict="cannot tell", says="memory ran out")
+    machine = replace(one_gpu(), frameworks=(replace(torch, arithmetic=(unsure,)), tensorflow))
+    assert diagnose(machine).findings == ()
+    reasons = {one.framework: one.reason for one in diagnose(machine).unchecked if one.id == "H08"}
+    assert reasons == {"torch": "integers on cpu: memory ran out"}
+    # An older recording has none.
+    machine = replace(one_gpu(), frameworks=(replace(torch, arithmetic=()),))
+    (unchecked,) = (one for one in diagnose(machine).unchecked if one.id == "H08")
+    assert unchecked.reason == "torch did not get as far as arithmetic whose answers are known"

@@ -101,6 +101,11 @@ def test_sarif_has_a_rule_for_each_id_and_a_place_for_each_result(
         assert result["message"]["text"]
         (place,) = result["locations"][0]["logicalLocations"]
         assert place["fullyQualifiedName"].startswith("GPU-00000003")
+    (invocation,) = run["invocations"]
+    assert invocation["executionSuccessful"] is True
+    told = {one["associatedRule"]["id"]: one for one in invocation["toolExecutionNotifications"]}
+    assert rules[told["D10"]["associatedRule"]["index"]] == "D10"
+    assert told["D10"]["message"]["text"].startswith("could not check: only the process itself")
 
 
 def test_two_forms_at_once_are_refused(doctor: Doctor) -> None:

@@ -76,7 +76,7 @@ def test_every_id_has_a_check_a_fault_words_and_a_page() -> None:
     assert len(checks) == len(set(checks))
     expected = {f"D{number:02}" for number in range(1, 26)}
     expected |= {f"S{number:02}" for number in range(1, 16)}
-    expected |= {f"H{number:02}" for number in range(1, 8)}
+    expected |= {f"H{number:02}" for number in range(1, 9)}
     assert set(checks) == set(FAULTS) == set(words()) == expected
     assert {path.name: path.read_text(encoding="utf-8") for path in PAGES.iterdir()} == pages(), (
         "run python -m devbench.doctor.pages docs/doctor"

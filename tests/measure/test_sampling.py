@@ -22,6 +22,7 @@ from devbench.measure.sampling import (
     block_length,
     clock_tick,
     event_block_length,
+    find_block,
     median_half_width,
     sampler,
     steady,
@@ -180,6 +181,49 @@ def test_queued_events_fill_their_time_but_stay_bounded(step_s: float) -> None:
     assert block == 1 or (block - 1) * step_s < EVENT_BLOCK_S
 
 
+@pytest.mark.parametrize(("alone_s", "more_s"), [(8e-7, 2e-7), (5e-5, 1e-6), (2e-7, 2e-7)])
+def test_a_step_that_costs_more_alone_than_in_a_row_still_gets_a_block_that_is_long_enough(
+    alone_s: float, more_s: float
+) -> None:
+    clock, tick_s = Clock(), 4e-8
+
+    class Cold(FakeTimer):
+        """The first step of a block finds nothing in the caches."""
+
+        def __call__(self, run: Callable[[], Any], block: int) -> tuple[float, ...]:
+            self.cold = True
+            return super().__call__(run, block)
+
+    timer = Cold(clock)
+
+    def run() -> None:
+        clock.spend(alone_s if timer.cold else more_s)
+        timer.cold = False
+
+    block = find_block(timer, run, tick_s)
+    sample_s = block * timer(run, block)[0]
+    assert sample_s >= 0.79 * TICKS_A_SAMPLE * tick_s
+    assert sample_s <= 2 * TICKS_A_SAMPLE * tick_s + alone_s
+
+
+def test_a_step_that_is_long_enough_is_timed_alone_and_twice_only() -> None:
+    clock = Clock()
+    timer = FakeTimer(clock)
+    calls: list[int] = []
+
+    def run() -> None:
+        calls.append(1)
+        clock.spend(0.5)
+
+    assert find_block(timer, run, 4e-8) == 1
+    assert len(calls) == 2
+
+
+def test_a_clock_that_reads_zero_does_not_make_blocks_grow_for_ever() -> None:
+    assert find_block(FakeTimer(Clock()), lambda: None, 4e-8) == 40_000
+    assert find_block(FakeTimer(Clock(), per_step=True), lambda: None, 4e-8) == EVENT_BLOCK_MAX
+
+
 def test_the_tick_is_the_smallest_step_that_the_clock_shows() -> None:
     readings = (1000 + 50 * (i // 3) for i in itertools.count())
     assert clock_tick(lambda: next(readings), tries=20) == pytest.approx(50e-9)
@@ -325,6 +369,7 @@ def test_a_step_with_its_own_clock_is_not_timed_by_ours() -> None:
 
 @pytest.mark.parametrize("answer", [0.0, -1.0, math.nan, math.inf])
 def test_a_step_whose_own_clock_gives_no_duration_is_refused(answer: float) -> None:
-    sample = sampler(Step(run=lambda: None, clock=lambda: answer), FakeTimer(Clock()), 1)
-    with pytest.raises(DeclarationError, match="the step's clock says"):
+    step = Step(run=lambda: None, clock=lambda: answer)
+    sample = sampler(step, FakeTimer(Clock()), 1, where="suite.py:7")
+    with pytest.raises(DeclarationError, match=r"^suite\.py:7: the step's clock says"):
         sample()

@@ -118,6 +118,9 @@ def test_every_device_is_timed_and_the_file_says_on_what_and_how_well(
     assert extra["quality"] in ("valid", "suspect")
     assert extra["first_call_s"] > 0
     assert extra["warmup_s"] >= 0.03
+    assert extra["case_id"] == "test_sums.py::test_sum[n=10]@fake:dev:0"
+    assert extra["yardstick"].startswith("gemm")
+    assert extra["yardstick_s"] > 0
     assert one["stats"]["iterations"] > 1, "a step this short is not timed alone"
     assert "waited for" in one["options"]["timer"]
     assert found["test_reset[fake:cpu]"]["stats"]["iterations"] == 1
@@ -127,6 +130,10 @@ def test_every_device_is_timed_and_the_file_says_on_what_and_how_well(
     side = read_side("out.json", None)
     assert {case.target for case in side.cases.values()} == {"fake:cpu", "fake:dev:0"}
     assert side.target_facts["fake:dev:0"]["physical_device"] == "fake-0"
+    timed = side.cases["test_sums.py::test_sum[fake:dev:0-10]"]
+    assert timed.calibrated_as == extra["case_id"]
+    assert timed.in_yardsticks == (one["stats"]["median"] / extra["yardstick_s"],)
+    assert side.facts["usable cores"] is not None
     compared = subprocess.run(
         [sys.executable, "-m", "pytest_benchmark", "compare", "out.json", "--columns=median"],
         capture_output=True,

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from devbench.model import RunInfo
+from devbench.pytest_plugin import _make_gate
 from devbench.pytest_plugin.pairs import _handed_on, _on_side
+from devbench.regress.margins import environment_of, of_run
+from devbench.regress.sides import Side, read_side
 from devbench.regress.variant import Variant
 from devbench.store import Store
 from tests.pytest_plugin.conftest import Run
@@ -41,6 +46,13 @@ def repository(pytester: pytest.Pytester) -> None:
         import pytest
         from steps import spin
 
+        @pytest.mark.parametrize("n", [2, 3])
+        def test_gone(device, device_benchmark, n):
+            device_benchmark(spin, n)
+
+        def test_left_out(device, device_benchmark):
+            device_benchmark(spin, 1)
+
         @pytest.mark.parametrize("n", [1])
         def test_spin(device, device_benchmark, n, tmp_path):
             assert device_benchmark(spin, n) == n
@@ -55,6 +67,8 @@ def repository(pytester: pytest.Pytester) -> None:
     git("init", "--quiet")
     git("add", "--all")
     git("commit", "--quiet", "--message", "base")
+    tests = Path("test_bench.py")
+    tests.write_text(tests.read_text().replace("test_gone", "test_renamed"))
     steps = Path("steps.py")
     steps.write_text(steps.read_text().replace("FACTOR = 1", "FACTOR = 3"))
     pytester.makepyfile(
@@ -73,18 +87,23 @@ def repository(pytester: pytest.Pytester) -> None:
 def test_against_a_git_ref_the_slower_step_is_found_and_the_rest_is_said_by_name(
     pytester: pytest.Pytester, run: Run, repository: None
 ) -> None:
-    result = run(*FAKE, "--devbench-gate", "HEAD")
+    result = run(*FAKE, "--devbench-gate", "HEAD", "-k", "not left_out and not n3 and not 3")
     assert result.ret == 1
-    result.assert_outcomes(passed=1, failed=3)
+    result.assert_outcomes(passed=1, failed=4, deselected=2)
     result.stdout.fnmatch_lines(
         [
-            "devbench: HEAD against the work tree, 3 benchmarks, log *",
+            "devbench: HEAD against the work tree, 4 benchmarks, log *",
             "*devbench gate*",
+            "FAILED test_bench.py::test_renamed[[]fake:cpu-2[]] - not-measured; only now*",
             "FAILED test_bench.py::test_spin[[]fake:cpu-1[]] - regressed: *",
             "FAILED test_more.py::test_new[[]fake:cpu[]] - not-measured; only now*",
             "FAILED test_more.py::test_wrong[[]fake:cpu[]] - not-measured; failed now*",
         ]
     )
+    report = result.stdout.str().partition("devbench gate")[2]
+    assert "only on the base: it was removed or renamed" in report
+    assert "test_gone" in report, "a test that the base has was not missed"
+    assert "test_left_out" not in report, "a test that was deselected is taken for a removed one"
     assert git("worktree", "list").count("\n") == 1, "the tree of the base is still there"
     with Store.open(str(pytester.path / "results.sqlite")) as store:
         stored = store.load(None)
@@ -107,16 +126,122 @@ def test_no_benchmark_is_no_pass(pytester: pytest.Pytester, run: Run, repository
     result.stdout.fnmatch_lines(["*nothing measured is no pass*"])
 
 
-def test_against_a_file_nothing_can_be_decided(pytester: pytest.Pytester, run: Run) -> None:
-    pytester.makepyfile("def test_int(device, device_benchmark):\n    device_benchmark(int)\n")
-    short = (*FAKE, "--benchmark-max-time", "0.01")
-    assert run(*short, "--benchmark-json", "base.json").ret == 0
-    result = run(*short, "--devbench-gate", "base.json")
-    assert result.ret == 4
-    result.stdout.fnmatch_lines(["*1 inconclusive*", "*Give --devbench-gate a git ref*"])
-    missing = run(*short, "--devbench-gate", "none.json")
-    assert missing.ret == 2
-    missing.stderr.fnmatch_lines(["*there is no file none.json*"])
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--devbench-gate", "none.json"), "there is no file none.json"),
+        (("--devbench-gate", "HEAD", "--devbench-margin", "much"), "'much' is no share"),
+        (("--devbench-gate", "HEAD", "--devbench-margin", "0%"), "a margin of 0 % is none"),
+        (("--devbench-gate", "HEAD", "--devbench-calibrate", "16"), "for another call"),
+        (("--devbench-calibrate", "3"), "fewer than 4 pairs"),
+    ],
+)
+def test_options_that_make_no_sense_end_it_by_name(
+    pytester: pytest.Pytester, words: tuple[str, ...], told: str
+) -> None:
+    with pytest.raises(pytest.exit.Exception, match=told) as caught:
+        _make_gate(pytester.parseconfig(*words))
+    assert caught.value.returncode == 2
+
+
+#: Steps that tell their own time take none: few rounds of them are enough.
+SHORT = (*FAKE, "--benchmark-max-time", "1e-5", "--benchmark-min-rounds", "5")
+
+
+@pytest.fixture
+def clocks(pytester: pytest.Pytester) -> None:
+    """A project whose benchmarks are told how long they take."""
+    pytester.makepyfile(
+        steps="SHORT = 0.001",
+        test_clocks="""
+        import pytest
+        import steps
+        from devbench import Step
+
+        @pytest.mark.parametrize("n", [1, 2])
+        def test_short(device, device_benchmark, n):
+            device_benchmark(Step(run=int, clock=lambda: n * steps.SHORT))
+
+        def test_long(device, device_benchmark):
+            device_benchmark(Step(run=int, clock=lambda: 0.05))
+
+        def test_plain(benchmark):
+            benchmark(int)
+        """,
+        test_other="""
+        def test_elsewhere(benchmark):
+            benchmark(int)
+        """,
+    )
+
+
+def plant_calibration(base: Side, *names: str) -> None:
+    """What a calibration of this machine would say of these tests, had rounds spread by 0.2 %."""
+    logs = [0.002 * step for step in (-1, 0, 1, -1, 0, 1, -1, 1)]
+    known = {base.cases[name].calibrated_as: {"pairs": logs, "rounds": logs} for name in names}
+    with Store.open("results.sqlite") as store:
+        store.create_run(
+            RunInfo(
+                id="calibration",
+                label=None,
+                started_at="2026-01-31T12:00:00.000+00:00",
+                finished_at=None,
+                state="complete",
+                devbench_version="1",
+                settings={"kind": "calibration"},
+                environment={**environment_of(base), "calibration": known},
+            ),
+            [],
+        )
+
+
+def test_against_a_file_a_calibration_decides_and_what_is_gone_is_named(
+    pytester: pytest.Pytester, run: Run, clocks: None
+) -> None:
+    assert run(*SHORT, "--benchmark-json", "base.json").ret == 0
+    plant_calibration(read_side("base.json", None), "test_clocks.py::test_short[fake:cpu-1]")
+    gate = (*SHORT, "--devbench-gate", "base.json")
+
+    same = run(*gate, "--devbench-margin", "calibrated", "-k", "short and not 2")
+    assert same.ret == 0
+    same.stdout.fnmatch_lines(["*as wide as a calibration of this machine says*", "1 equivalent"])
+    unknown = run(*gate, "-k", "short")
+    assert unknown.ret == 4
+    unknown.stdout.fnmatch_lines(["*--devbench-calibrate 16*", "1 equivalent, 1 inconclusive"])
+
+    Path("steps.py").write_text("SHORT = 0.0015")
+    tests = Path("test_clocks.py")
+    tests.write_text(tests.read_text().replace("test_plain", "test_renamed"))
+    slower = run(
+        *gate, "--deselect", "test_clocks.py::test_long", "test_clocks.py", "--device", "cpu"
+    )
+    assert slower.ret == 1
+    report = slower.stdout.str().partition("devbench gate")[2]
+    assert "1 regressed, 1 inconclusive, 2 not-measured" in report
+    assert "only on the base: it was removed or renamed" in report
+    assert not [name for name in ("test_long", "test_elsewhere") if name in report]
+
+
+def test_a_calibration_of_tests_is_stored_under_the_names_that_files_give_them(
+    pytester: pytest.Pytester, run: Run, clocks: None
+) -> None:
+    result = run(*SHORT, "--devbench-calibrate", "4", "-k", "short and not 2")
+    assert result.ret == 0
+    result.assert_outcomes(passed=1, deselected=4)
+    result.stdout.fnmatch_lines(
+        [
+            "*devbench calibration*",
+            "test_clocks.py::test_short[[]n=1[]]@fake:cpu: pairs spread by *; processes by *",
+            "stored as *",
+        ]
+    )
+    with Store.open("results.sqlite") as store:
+        stored = store.load(None)
+    (one,) = of_run(stored.info).values()
+    assert one.case_id == "test_clocks.py::test_short[n=1]@fake:cpu"
+    assert one.rounds == pytest.approx([math.log(0.001)] * 4)
+    assert len(one.pairs) == len(one.in_yardsticks) == 4
+    assert str(one.untried).startswith("base: skipped"), "a step with a clock is not repeated"
 
 
 def test_a_worker_gets_the_arguments_of_the_session_with_the_paths_of_its_side() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +14,9 @@ import numpy as np
 import pytest
 
 from devbench.model import Case, Target
-from devbench.regress.ab import look, with_stillness
 from devbench.regress.compare import Comparison, Row, SideInfo
 from devbench.regress.interleave import Found
+from devbench.regress.looks import look, with_stillness
 from devbench.regress.pairs import log_ratio
 from tests.helpers import DevBench, environment
 from tests.regress.test_checkout import git
@@ -66,19 +67,26 @@ def repository(tmp_path: Path) -> Path:
 SHORT = "import devbench.regress.ab as ab; ab.SHARE_S = 0.03; from devbench.cli import main; main()"
 
 
+def start(
+    home: Path, top: Path, *words: str, suite: str = "suite.py", **variables: str
+) -> subprocess.Popen[str]:
+    given = ["ab", "loop", "--suite-path", suite, "--framework", "fake", *words]
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", SHORT, *given],
+        env=environment(home, **variables),
+        cwd=top,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 def ab(
     home: Path, top: Path, *words: str, suite: str = "suite.py"
 ) -> subprocess.CompletedProcess[str]:
-    given = ["ab", "loop", "--suite-path", suite, "--framework", "fake", *words]
-    return subprocess.run(
-        [sys.executable, "-P", "-c", SHORT, *given],
-        env=environment(home),
-        cwd=top,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    child = start(home, top, *words, suite=suite)
+    out, err = child.communicate(timeout=300)
+    return subprocess.CompletedProcess(child.args, child.returncode, out, err)
 
 
 def test_a_slowdown_in_the_head_alone_is_found_named_stored_and_nothing_left_behind(
@@ -97,6 +105,35 @@ def test_a_slowdown_in_the_head_alone_is_found_named_stored_and_nothing_left_beh
     assert kept["rounds"] in (8, 16)
     assert kept["numerics"] == "match"
     assert kept["median"] == pytest.approx(row["new_s"])
+
+
+def test_told_to_end_it_keeps_what_was_measured_and_leaves_no_folder_and_no_worktree(
+    repository: Path, tmp_path: Path
+) -> None:
+    folders = tmp_path / "tmp"
+    folders.mkdir()
+    words = ("--base", "v1", "--head", "v1", "--label", "ended")
+    child = start(tmp_path, repository, *words, TMPDIR=str(folders))
+    assert child.stderr is not None
+    assert "v1 against v1" in child.stderr.readline()
+    assert len(list(folders.iterdir())) == 3  # two worktrees, and the place of the processes
+    child.send_signal(signal.SIGTERM)
+    child.send_signal(signal.SIGINT)  # as a pipeline that is cancelled goes on
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 130, err
+    assert "interrupted; what was measured is stored" in err
+    assert list(folders.iterdir()) == []
+    assert git(repository, "worktree", "list").count("\n") == 0
+    runs = json.loads(DevBench(tmp_path)("runs", "--json").stdout)["runs"]
+    assert {run["state"] for run in runs} == {"interrupted"}
+
+
+def test_a_budget_that_ends_before_the_first_pair_is_said_and_no_empty_table(
+    repository: Path, tmp_path: Path
+) -> None:
+    done = ab(tmp_path, repository, "--base", "v1", "--time-budget", "0.001")
+    assert (done.returncode, done.stdout) == (124, "")
+    assert "the time budget ran out before any case was timed" in done.stderr
 
 
 def test_sides_that_run_the_same_installed_code_are_refused(

@@ -16,10 +16,10 @@ from scipy.stats import binomtest
 
 from devbench import registry
 from devbench.declare import Step
-from devbench.errors import StoreError, Unsupported
+from devbench.errors import BudgetExhausted, StoreError, Unsupported
 from devbench.measure.bench import _repeated
 from devbench.model import Case, RunInfo, Target, Work
-from devbench.regress import ab, calibrate, interleave
+from devbench.regress import ab, calibrate, interleave, looks
 from devbench.regress.ab import Request as Comparing
 from devbench.regress.interleave import Found, PairDone
 from devbench.regress.margins import (
@@ -56,7 +56,7 @@ def test_many_series_at_once_are_judged_as_ab_judges_a_case(shift: float) -> Non
     for row, verdict, pairs in zip(logs, found.verdict, found.pairs, strict=True):
         for look in LOOKS:
             one = {case.id: Found(pairs=row[:look].tolist())}
-            _, judgement = ab.look(one, [case], {}, MARGIN, look)[case.id]
+            _, judgement = looks.look(one, [case], {}, MARGIN, look)[case.id]
             if judgement.verdict != "inconclusive":
                 break
         assert (verdict, pairs) == (judgement.verdict, look)
@@ -262,7 +262,8 @@ def test_a_calibration_is_stored_and_gives_a_comparison_its_margins(
         params=("n=4000",),
         calibrated=True,
     )
-    ab.interleave(comparing, store)
+    with pytest.raises(BudgetExhausted):  # as no pair was taken
+        ab.interleave(comparing, store)
     assert asked[0].margins == {CASE: case.margin}
     assert asked[0].margin == case.margin
 
@@ -271,5 +272,5 @@ def test_a_look_holds_each_case_against_the_margin_that_it_has() -> None:
     cases = [Case("fake", "sum", (("n", n),), Target("fake", ("cpu",)), Work()) for n in (1, 2)]
     logs = np.random.default_rng(7).normal(0.06, 0.001, 16).tolist()
     found = {case.id: Found(pairs=logs) for case in cases}
-    judged = ab.look(found, cases, {}, MARGIN, 16, {cases[1].id: 0.2})
+    judged = looks.look(found, cases, {}, MARGIN, 16, {cases[1].id: 0.2})
     assert [judged[case.id][1].verdict for case in cases] == ["regressed", "equivalent"]

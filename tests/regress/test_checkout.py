@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -77,6 +78,64 @@ def test_a_worktree_is_gone_after_an_interruption(repository: Path) -> None:
         raise KeyboardInterrupt
 
 
+def test_a_worktree_that_was_still_being_made_is_gone_too(repository: Path) -> None:
+    with variants("v1", "v2") as (base, _):
+        assert base.tree is not None
+        git(repository, "worktree", "lock", str(base.tree))  # as git does until all files are there
+        (base.tree / ".git").unlink()
+
+
+def test_hooks_of_the_project_do_not_run_in_a_worktree(repository: Path, tmp_path: Path) -> None:
+    hook = repository / ".git" / "hooks" / "post-checkout"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\nexit 1\n")
+    hook.chmod(0o755)
+    with variants("v1", "v2") as (base, _):
+        assert version_of(base, tmp_path) == "v1"
+
+
+def test_called_by_a_hook_it_leaves_the_index_alone(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = repository / ".git" / "index"
+    before = index.read_bytes()
+    monkeypatch.setenv("GIT_DIR", ".git")
+    monkeypatch.setenv("GIT_INDEX_FILE", str(index))
+    with variants("v1", None) as (base, _):
+        assert base.tree is not None
+        assert not (base.tree / "suite.py").exists()
+    monkeypatch.delenv("GIT_DIR")
+    monkeypatch.delenv("GIT_INDEX_FILE")
+    assert index.read_bytes() == before
+
+
+def test_a_repository_that_git_will_not_read_is_told_in_its_words(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+        with pytest.raises(UsageError, match="dubious ownership"), variants("v1", None):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("exit 0", "is no Python interpreter: asked for its version it did not tell"),
+        ("exit 1", "is no Python interpreter"),
+        ("echo devbench 3 8 10", r"is Python 3\.8\.10; devbench needs 3\.11 or later there too"),
+    ],
+)
+def test_a_program_that_cannot_run_the_engine_is_refused_by_name(
+    tmp_path: Path, body: str, message: str
+) -> None:
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\n{body}\n")
+    program.chmod(0o755)
+    with pytest.raises(UsageError, match=message), variants(str(program), None):
+        pass
+
+
 def test_a_head_that_leaves_changes_out_is_refused_by_their_names(repository: Path) -> None:
     (repository / "suite.py").write_text("x = 2\n")
     with pytest.raises(UsageError, match=r"HEAD leaves out what is not committed: suite\.py"):  # noqa: SIM117
@@ -102,6 +161,7 @@ def test_outside_a_repository_only_an_interpreter_will_do(
         pass
     with variants(sys.executable, None) as (base, head):
         assert base.python == head.python == Path(sys.executable)
+        assert base.version == head.version == platform.python_version()
 
 
 def test_a_suite_file_of_the_repository_is_each_sides_own(repository: Path) -> None:

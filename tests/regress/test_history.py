@@ -129,10 +129,24 @@ def test_what_was_not_timed_or_computed_wrongly_is_not_in_it(store: Store) -> No
     }
 
 
-def test_the_two_sides_of_an_interleaved_comparison_are_left_out(store: Store) -> None:
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"ab": {"side": "base"}},
+        {"ab": {"side": "head"}},
+        {"kind": "calibration"},
+        {"kind": "stress"},
+    ],
+)
+def test_what_no_ordinary_run_measured_is_left_out(store: Store, settings: dict[str, Any]) -> None:
+    early = (NOON - timedelta(days=1)).isoformat(timespec="milliseconds")
+    store.import_run(
+        make_run("aa", {CASE: timed(CASE, [9.0])}, settings=settings, started_at=early)
+    )
     fill(store, [1.0] * 3)
-    store.import_run(make_run("zz-ab", {CASE: timed(CASE, [9.0])}, environment={"ab": {}}))
-    assert len(of_case(history(store)).runs) == 3
+    found = history(store)
+    assert [run.id for run in found.runs] == ["run-000", "run-001", "run-002"]
+    assert of_case(found).runs == (0, 1, 2)
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,24 @@ def test_what_the_plugin_says_of_the_device_decides_what_may_be_compared(tmp_pat
     assert row.reason == "another device: GPU-1 on the base, GPU-2 now"
 
 
+def test_drift_that_a_fixed_step_shares_is_taken_out_of_files(tmp_path: Path) -> None:
+    for name, drift in (("base", 1.0), ("new", 1.3)):
+        (tmp_path / name).mkdir()
+        for place, seconds in enumerate(QUIET):
+            data = pytest_json(drift * seconds)
+            data["benchmarks"][0]["extra_info"] = {
+                "target": "torch:cpu",
+                "case_id": "test_sort[n=10]@torch:cpu",
+                "yardstick": "gemm 192x192 float32",
+                "yardstick_s": drift * 0.1,
+            }
+            write(tmp_path / name / f"{place}.json", data)
+    base, new = (read_side(str(tmp_path / name), None) for name in ("base", "new"))
+    assert base.cases[NAME].calibrated_as == "test_sort[n=10]@torch:cpu"
+    (row,) = compare(base, new).rows
+    assert (row.verdict, row.yardstick) == ("equivalent", "gemm 192x192 float32")
+
+
 def test_another_cpu_is_another_device_also_where_no_plugin_says_so(tmp_path: Path) -> None:
     machine = pytest_json()["machine_info"] | {"cpu": {"brand_raw": "B CPU", "count": 2}}
     base = read_side(write(tmp_path / "a.json", pytest_json()), None)
@@ -137,6 +155,8 @@ def test_another_cpu_is_another_device_also_where_no_plugin_says_so(tmp_path: Pa
 def _bad() -> dict[str, Any]:
     nameless = pytest_json()
     del nameless["benchmarks"][0]["fullname"]
+    stick = pytest_json()
+    stick["benchmarks"][0]["extra_info"] = {"yardstick": "gemm", "yardstick_s": -1}
     twice = pytest_json()
     twice["benchmarks"] *= 2
     return {
@@ -150,6 +170,7 @@ def _bad() -> dict[str, Any]:
         r"has no median time, but null": pytest_json(None),
         r"has no median time, but true": pytest_json(True),
         r"benchmarks\[0\] has no fullname": nameless,
+        r"fixed step is -1; a time must be a positive number": stick,
         r"is in it twice": twice,
         r"benchmarks is 3; a list is expected": pytest_json(benchmarks=3),
         r"is not a run file of `devbench export`": {"benchmarks": []},

@@ -141,6 +141,19 @@ def test_the_page_never_scrolls_sideways(browser: Browser, report: Path, width: 
     visit = Visit(browser, report, viewport={"width": width, "height": 900})
     visit.draw_all()
     assert_no_sideways_scrolling(visit.page)
+    captions = visit.page.locator("caption span").all()
+    assert captions
+    for caption in captions:
+        box = caption.bounding_box()
+        assert box is not None
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width, "a caption is read without scrolling its table"
+    ends = visit.page.locator(".charts-4").first.evaluate(
+        "row => [...row.querySelectorAll('.chart')].map(c => c.getBoundingClientRect().bottom)"
+    )
+    assert len(ends) == 4
+    if width == 1400:
+        assert max(ends) - min(ends) < 1, "charts beside each other stand on one line"
     visit.page.close()
 
 

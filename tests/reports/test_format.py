@@ -8,6 +8,7 @@ import pytest
 
 from devbench.model import COLUMNS
 from devbench_reports import format as fmt
+from devbench_reports import view
 from tests.reports import factory
 
 
@@ -27,6 +28,7 @@ from tests.reports import factory
         (53_300.0, "items/s", "53.3 k items/s"),
         (720.0, "items/s", "720 items/s"),
         (0.25, "items/s", "0.250 items/s"),
+        (2_260.0, "samples/s", "2.26 k samples/s"),
         (None, "s", "–"),
         (math.nan, "s", "–"),
         (math.inf, "B/s", "–"),
@@ -58,6 +60,25 @@ def test_every_numeric_column_has_a_formatter() -> None:
     assert fmt.quantity("flop_per_s", 2e12) == "2.00 TFLOP/s"
     assert fmt.quantity("peak_memory_bytes", 2**20) == "1.00 MiB"
     assert fmt.quantity("ceiling_fraction", 0.876) == "88 %"
+
+
+def test_a_share_that_says_nothing_has_no_digits() -> None:
+    assert [fmt.percent(share) for share in (0.031, 0.876, 9.99, 42.7)] == [
+        "3.1 %",
+        "88 %",
+        "999 %",
+        ">999 %",
+    ]
+
+
+def test_the_rate_is_what_a_person_counts_where_the_work_says_it() -> None:
+    assert fmt.rate(factory.result(flops=2e9, items=64)) == ("items_per_s", 6400.0)
+    assert fmt.rate(factory.result(flops=2e9)) == ("flop_per_s", 2e11)
+    moved = factory.result(flops=None, bytes_per_s=5e9)
+    assert fmt.rate(moved) == ("bytes_per_s", 5e9)
+    trained = factory.result(flops=None, metrics={"epoch_s": 0.5, "samples_per_s": 2260.0})
+    assert fmt.rate(trained) is None
+    assert view.rate(trained) == "2.26 k samples/s"
 
 
 def test_uncertainty_tells_an_interval_from_the_spread_of_one_process() -> None:

@@ -14,10 +14,10 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from devbench.model import Result
-from devbench_reports import axes, charts, panels
+from devbench_reports import axes, charts, panels, view
 from devbench_reports import format as fmt
 from devbench_reports.charts import Style
-from devbench_reports.html import embed, tied, to_html
+from devbench_reports.html import embed, to_html, told
 from tests.reports import factory
 
 
@@ -226,6 +226,66 @@ def test_no_axis_is_without_ticks_or_crowded(low: float, decades: float) -> None
     assert len(set(steps)) == len(steps)
 
 
+def test_a_page_of_many_benchmarks_has_a_contents_and_each_says_its_own() -> None:
+    few = [factory.result(benchmark=f"bench{n}") for n in range(3)]
+    many = [factory.result(benchmark=f"bench{n}") for n in range(30)]
+    assert [tag for tag, _ in page(few).elements].count("a") == 0
+    found = page(many)
+    links = [attributes["href"] for tag, attributes in found.elements if tag == "a"]
+    assert links == [f"#benchmark-{n}" for n in range(1, 31)]
+    ids = {attributes.get("id") for _, attributes in found.elements}
+    assert {f"benchmark-{n}" for n in range(1, 31)} <= ids
+    assert [tag for tag, _ in found.elements].count("nav") == 1
+    for rows, text in ((few, page(few).text), (many, found.text)):
+        said = text.replace("\u00a0", " ").count("torch:cpu takes 10.0 ms ± 2.0 % a step")
+        assert said == len(rows), "each benchmark says its figure once"
+
+
+def test_axes_share_a_column_where_benchmarks_differ_in_them() -> None:
+    alike = [factory.result(params={"n": n, "dtype": "float32"}) for n in (1, 2)]
+    titles = [column.title for column in view.columns(alike)]
+    assert titles[:4] == ["benchmark", "n", "dtype", "target"]
+    other = factory.result(params={"batch": 8}, benchmark="mlp")
+    mixed = view.columns([*alike, other])
+    assert [column.title for column in mixed][:3] == ["benchmark", "case", "target"]
+    assert [mixed[1].cell(row).text for row in (alike[0], other)] == ["n=1 float32", "batch=8"]
+
+
+def test_the_table_tells_doubts_by_their_words_and_in_full_at_its_end() -> None:
+    reasons = ("steal: 3% of the CPU time", "few-samples: 3 in a round")
+    row = factory.result(quality="suspect", quality_reasons=reasons)
+    columns = {column.title: column for column in view.columns([row])}
+    assert columns["doubts"].cell(row).text == "steal, few-samples"
+    assert list(columns)[-1] == "doubts in full"
+    assert columns["doubts in full"].cell(row).text == "; ".join(reasons)
+
+
+def test_settings_have_their_units() -> None:
+    settings = {
+        "warmup_s": 0.5,
+        "time_budget_s": None,
+        "sources": [{"suite": "cnn", "kind": "module", "location": "devbench_suites.cnn"}],
+    }
+    text = page([factory.result()], settings=settings).text
+    assert "500 ms" in text
+    assert "devbench_suites.cnn" in text
+    assert "warmup s" not in text
+    assert '{"suite"' not in text
+
+
+def test_bars_say_their_figures() -> None:
+    group, style = group_and_style([factory.result(items=64, flops=None)])
+    time, rate = charts.charts(group, group.panels[0], style)
+    assert time.figure["data"][0]["text"] == ["10.0 ms"]
+    assert rate.figure["data"][0]["text"] == ["6.40 k items/s"]
+    assert rate.title == "Rate (items/s)"
+
+
+def test_a_long_name_may_be_broken_after_a_comma_and_before_its_device() -> None:
+    assert str(told("m[n=1,k=<b>]@cpu, 2 ms")) == ("m[n=1,<wbr>k=&lt;b&gt;]<wbr>@cpu, 2\u00a0ms")
+
+
 def test_figures_are_tied_to_their_units() -> None:
-    assert tied("10.2 ms ± 2.0 % a step") == "10.2\u00a0ms ±\u00a02.0\u00a0% a step"
-    assert tied("53.3 k items/s at n = 4") == "53.3\u00a0k items/s at n = 4"
+    assert fmt.tied("10.2 ms ± 2.0 % a step") == "10.2\u00a0ms ±\u00a02.0\u00a0% a step"
+    assert fmt.tied("samples 6.72 k/s") == "samples 6.72\u00a0k/s"
+    assert fmt.tied("53.3 k items/s at n = 4") == "53.3\u00a0k items/s at n = 4"

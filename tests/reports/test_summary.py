@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from devbench.doctor.attribution import Attribution, Cause
 from devbench.model import Result, Run
 from devbench_reports import summary
+from devbench_reports.panels import groups
 from tests.reports import factory
 
 
@@ -125,9 +127,49 @@ def test_many_missing_cases_are_counted_by_reason() -> None:
         for n in range(1, 8)
     ]
     text = topics(factory.run(rows), rows)["not measured"][0]
-    assert (
-        text == "7 cases skipped: 7 × too-slow; for example matmul[n=1]@torch:cpu, too-slow: 63 s."
-    )
+    assert text == "7 cases skipped: 7 × too-slow: 63 s."
+
+
+def test_many_doubts_are_told_once_each_with_the_range_of_their_figures() -> None:
+    rows = [
+        factory.result(
+            params={"n": n},
+            quality="suspect",
+            quality_reasons=(
+                f"wide-interval: ±{10 + n}% over 5 rounds",
+                *(["steal: 3.0%"] * (n < 3)),
+            ),
+        )
+        for n in range(1, 8)
+    ]
+    assert topics(factory.run(rows), rows)["doubts"] == [
+        "7 of 7 measured rows are to be doubted: 7 × wide-interval: ±11 to ±17% over 5 rounds · "
+        "2 × steal: 3.0%."
+    ]
+
+
+def test_spreads_that_overlap_are_said_to_be_the_reason_and_not_the_factor() -> None:
+    rows = [
+        factory.result(median=0.02, rounds=1, within_p5=0.001),
+        factory.result("tensorflow:CPU:0", median=0.01, rounds=1),
+    ]
+    (text,) = topics(factory.run(rows), rows)["matmul"]
+    assert "no difference beyond the noise (ratio 0.500; one round each, and what" in text
+    assert "factor up to" not in text
+
+
+def test_what_the_doubts_of_the_rows_say_is_not_said_again_as_an_explanation() -> None:
+    row = factory.result(quality="suspect", quality_reasons=("steal: 12.0% of the CPU time",))
+    group = groups(factory.run([row]), [row])[0]
+    known, lasting = Cause("steal", "the hypervisor took 12 %"), Cause("turbo", "no turbo", "S11")
+
+    def attributed(*causes: Cause) -> Attribution:
+        return Attribution(
+            row.suite, row.benchmark, row.target, (row.case_id,), 1, None, None, causes
+        )
+
+    assert summary.explained(group, [attributed(known)]) == []
+    assert len(summary.explained(group, [attributed(known, lasting)])) == 1
 
 
 def test_a_wrong_result_is_no_ground_for_a_headline() -> None:

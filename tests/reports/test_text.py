@@ -75,6 +75,103 @@ def test_text_notes_say_why_a_row_is_doubted_or_missing() -> None:
         assert re.search(rf"^  {status} matmul\[", text, re.MULTILINE), status
 
 
+def test_text_tells_a_note_once_where_only_its_figures_differ() -> None:
+    rows = [
+        factory.result(
+            params={"n": n}, quality="suspect", quality_reasons=(f"steal: {n}.0% of it",)
+        )
+        for n in (3, 4, 9)
+    ]
+    text = to_text(factory.run(rows), rows)
+    assert "[1] steal: 3.0 to 9.0% of it" in text
+    assert "[2]" not in text
+    assert len(re.findall(r"torch:cpu .* \?1$", text, re.MULTILINE)) == 3
+
+
+def test_text_merges_cases_that_were_skipped_for_alike_reasons() -> None:
+    rows = [
+        factory.result(params={"n": n}, median=None, status="skipped", reason=f"too-slow: {n} s")
+        for n in (20, 30)
+    ]
+    text = to_text(factory.run(rows), rows)
+    assert "skipped matmul[n=20]@torch:cpu, matmul[n=30]@torch:cpu: too-slow: 20 to 30 s" in text
+
+
+PHASES = ("forward", "forward_backward", "train_step")
+
+
+@pytest.mark.parametrize("sizes", [(32,), (32, 1048576)])
+@pytest.mark.parametrize("asked", ["", ";threads=16"])
+def test_text_at_80_columns_breaks_no_name_and_says_each_case_once(
+    sizes: tuple[int, ...], asked: str
+) -> None:
+    rows = [
+        factory.result(
+            name,
+            {"sequence": n, "kind": "written_out", "phase": phase},
+            benchmark="attention",
+            target=f"{name}{asked}",
+            items=n,
+            rounds=1,
+            quality="suspect",
+            quality_reasons=("not-steady: +3% more", "steal: 3% of it", "few-samples: 3"),
+        )
+        for phase in PHASES
+        for n in sizes
+        for name in ("torch:cpu", "tensorflow:CPU:0")
+    ]
+    run = factory.run(rows, settings={"benchmarks": {"attention": {"size": "sequence"}}})
+    lines = to_text(run, rows, width=80).splitlines()
+    assert max(map(len, lines)) <= 80
+    table = lines[: next(place for place, line in enumerate(lines) if "[1]" in line)]
+    for name in ("torch:cpu", "tensorflow:CPU:0"):
+        figures = [line for line in table if f"{name}{asked} " in line and "items/s" in line]
+        assert len(figures) == len(PHASES) * len(sizes), "one line a row, with its target unbroken"
+    for phase in PHASES:
+        said = [line for line in table if re.search(rf"\b{phase}\b", line)]
+        assert len(said) <= len(sizes), "a case is said once"
+        assert said
+
+
+def test_text_has_no_line_of_its_own_for_cases_that_differ_in_no_size() -> None:
+    rows = [
+        factory.result(name, {"n": 64, "op": op})
+        for op in ("chain", "density")
+        for name in ("torch:cpu", "tensorflow:CPU:0")
+    ]
+    text = to_text(factory.run(rows), rows, width=80)
+    assert re.search(r"^  chain +torch:cpu +10\.0 ms", text, re.MULTILINE)
+    assert not re.search(r"^  chain$", text, re.MULTILINE)
+
+
+def test_text_breaks_long_names_at_their_commas() -> None:
+    params = {"dtype": "float32", "kind": "written_out", "phase": "forward_backward", "n": 512}
+    name = ",".join(f"{axis}={value}" for axis, value in params.items())
+    reason = f"error: nothing came of attention[{name}]@tensorflow:CPU:0 at all"
+    rows = [factory.result(median=None, status="failed", reason=reason)]
+    text = to_text(factory.run(rows), rows, width=80)
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 80
+    for word in ("phase=forward_backward", "@tensorflow:CPU:0", "attention[dtype=float32"):
+        assert word in text
+
+
+def test_text_ends_no_line_between_a_figure_and_its_unit() -> None:
+    metrics = {f"part_{letter}_s": 0.0123 for letter in "abcdefghijkl"}
+    rows = [factory.result(metrics=metrics)]
+    text = to_text(factory.run(rows), rows, width=80)
+    assert text.count("12.3 ms") == len(metrics)
+
+
+def test_text_says_no_mode_where_each_case_says_its_own() -> None:
+    rows = [
+        factory.result(params={"n": 1, "mode": mode}, mode=mode) for mode in ("eager", "compiled")
+    ]
+    text = to_text(factory.run(rows), rows)
+    assert "mode: " not in text
+    assert "numerics: 2 match" in text
+
+
 def test_text_of_an_empty_run_says_so() -> None:
     assert to_text(factory.run([]), []) == "Nothing was measured that a figure could rest on.\n"
 

@@ -107,6 +107,22 @@ def test_a_rate_above_the_measured_ceiling_is_doubted() -> None:
     assert judge(CALM, 1.3) == ("suspect", ("beats-ceiling: 1.30 of the measured ceiling",))
 
 
+def test_what_no_cpu_or_gpu_can_do_is_doubted_at_once() -> None:
+    assert judge(CALM, 1.0, 0.99) == ("valid", ())
+    assert judge(CALM, 1.0, 1.02) == (
+        "suspect",
+        ("beats-ceiling: 1.02 of the theoretical peak",),
+    )
+
+
+def test_an_interval_without_sense_is_not_told_to_the_last_digit() -> None:
+    _, reasons = judge([visit(samples=around(1e-3)), visit(samples=around(5.0))])
+    assert reasons == (
+        "wide-interval: ±>999% over 2 rounds",
+        "rounds-disagree: the slowest round takes >999% longer than the fastest",
+    )
+
+
 @pytest.mark.parametrize("word", DOUBTFUL)
 def test_a_doubtful_figure_is_told_with_its_reason_and_figure(word: str) -> None:
     rounds, text = DOUBTFUL[word]

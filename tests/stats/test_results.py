@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, get_args
 
 import numpy as np
@@ -162,6 +162,53 @@ def test_every_column_is_filled_for_a_measured_case_but_those_for_later() -> Non
         "sm_clock_hz",
         "temperature_c",
     }
+
+
+# ---- a CPU's peak
+
+EPYC = {"cpu_model": "AMD EPYC 9654 96-Core Processor", "usable_cores": 2, "usable_cpus": 2}
+ZEN4 = {"cpu_flags": ["avx2", "fma", "avx512f", "avx512_bf16"]}
+
+
+def with_ceiling(host: dict[str, Any], cpu_clock_hz: float | None, of: Case) -> Result:
+    """Two threads on two cores that do 32 FLOP a clock each; the case does 2e11 FLOP/s."""
+    watched = {"seconds": 1.0, "samples": 10, "host": {"cpu_clock_hz": cpu_clock_hz}, "gpus": []}
+    base = run([of], [visit(of, telemetry=watched)])
+    gemm = {"n": 1024, "burst": 2.1e11, "typical": 2e11, "sustained": 2e11}
+    facts = base.info.environment["targets"][str(CPU)] | {"ceilings": {"gemm": {"float32": gemm}}}
+    machine = {"host": host, "gpus": [], "frameworks": [], "devices": []}
+    environment = {"targets": {str(CPU): facts}, "machine": machine}
+    (result,) = summarize(replace(base, info=replace(base.info, environment=environment)))
+    return result
+
+
+def test_a_cpu_is_held_against_cores_times_the_clock_they_held_times_flop_a_clock() -> None:
+    row = with_ceiling(EPYC | ZEN4, 4e9, case())
+    assert row.bound == "compute"
+    assert row.peak_fraction == pytest.approx(2e11 / (2 * 4e9 * 32))
+    assert row.quality == "valid"
+
+
+def test_a_cpu_that_beats_its_peak_is_doubted() -> None:
+    row = with_ceiling(EPYC | ZEN4, 3e9, case())
+    assert row.peak_fraction == pytest.approx(2e11 / (2 * 3e9 * 32))
+    assert row.quality_reasons == ("beats-ceiling: 1.04 of the theoretical peak",)
+
+
+@pytest.mark.parametrize(
+    ("host", "cpu_clock_hz", "dtype"),
+    [
+        (EPYC | ZEN4, None, "float32"),  # a virtual machine, mostly
+        (EPYC, 4e9, "float32"),
+        ({**EPYC, **ZEN4, "cpu_model": "AMD EPYC"}, None, "float32"),
+        (EPYC | ZEN4, 4e9, "float16"),
+    ],
+    ids=["no clock", "no flags", "neither", "no rate of the format"],
+)
+def test_a_cpu_of_which_something_is_unknown_has_no_peak(
+    host: dict[str, Any], cpu_clock_hz: float | None, dtype: str
+) -> None:
+    assert with_ceiling(host, cpu_clock_hz, case(dtype=dtype)).peak_fraction is None
 
 
 # ---- outcome

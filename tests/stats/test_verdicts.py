@@ -144,6 +144,44 @@ def test_cases_of_an_earlier_look_count_in_the_family() -> None:
     assert found.level == pytest.approx(FAMILY / 100)
 
 
+# --- a margin a case --------------------------------------------------------------------------------
+
+
+def test_equal_margins_a_case_judge_as_one_for_all() -> None:
+    found = [estimate(center, 0.004) for center in (-0.08, -0.001, 0.02, 0.06, 0.9)]
+    assert judge(found, margin=[0.05] * 5, others=3) == judge(found, margin=0.05, others=3)
+
+
+def test_each_case_is_held_against_its_own_margin() -> None:
+    slower = estimate(0.06, 0.002)
+    found = judge([slower, slower], margin=[0.2, 0.01])
+    assert [one.verdict for one in found] == ["equivalent", "regressed"]
+    assert [one.margin for one in found] == [0.2, 0.01]
+    assert found == [judge([slower], margin=margin)[0] for margin in (0.2, 0.01)]
+
+
+def test_margins_of_their_own_leave_holms_errors_as_they_are() -> None:
+    """Twenty cases with twenty margins, each as far from its own in units of its error as the others
+    are from one for all: the errors that they are tested at are the same."""
+    rng = np.random.default_rng(5)
+    scales = rng.uniform(0.2, 5, 20)
+    centers = rng.normal(0.03, 0.08, 20)
+    wanted = judge([estimate(center, 0.004) for center in centers], margin=0.05)
+    found = judge(
+        [estimate(s * c, s * 0.004) for s, c in zip(scales, centers, strict=True)],
+        margin=np.expm1(scales * math.log1p(0.05)).tolist(),
+    )
+    assert [one.verdict for one in found] == [one.verdict for one in wanted]
+    assert [one.level for one in found] == pytest.approx([one.level for one in wanted])
+    assert len({one.level for one in wanted}) > 1
+
+
+def test_an_interval_that_says_nothing_does_not_overflow() -> None:
+    [_, said] = judge([estimate(0.0, 0.01), estimate(0.0, 900.0)], margin=[0.01, 0.9])
+    assert said.verdict == "inconclusive"
+    assert said.high == math.exp(700)
+
+
 # --- errors, over the tails that times have ---------------------------------------------------------
 
 DRAWS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Floats]] = {

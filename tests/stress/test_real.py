@@ -27,7 +27,7 @@ def test_planted_faults_are_found_with_their_place_and_no_others(
     name = f"sick{adapter.name}"
     checks, events = examine(monkeypatch, tmp_path, adapter, name, address, tier=3, sick=SICK)
     said = {key: check.says for key, check in checks.items() if check.verdict == "fault"}
-    assert said["integers"].startswith("number: 1 of 65,536 wrong; [65535] is ")
+    assert said["integers"].startswith("number: 1 of 32,768 wrong; [32767] is ")
     assert "X.grad: 1 of 12 wrong; [3, 2] is nan instead of 15" in said["gradients"]
     repeated = said["repeated_product[float32]"]  # so it was right at first
     assert repeated.startswith("repetition 2 of the same product: 1 of 512×512 elements")

@@ -97,6 +97,10 @@ BOARD: Mapping[str, Any] = {
         "used": 2949672960,
     },
     "nvmlDeviceGetComputeRunningProcesses(gpu0)": [{"pid": WORKER, "usedGpuMemory": 900000000}],
+    "nvmlDeviceGetCurrPcieLinkGeneration(gpu0)": 4,
+    "nvmlDeviceGetMaxPcieLinkGeneration(gpu0)": 4,
+    "nvmlDeviceGetCurrPcieLinkWidth(gpu0)": 16,
+    "nvmlDeviceGetMaxPcieLinkWidth(gpu0)": 16,
     "nvmlDeviceGetTotalEnergyConsumption(gpu0)": 5000000,
 }
 

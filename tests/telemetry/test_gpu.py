@@ -136,6 +136,21 @@ def test_the_low_clock_of_an_idle_moment_is_no_drop(tmp_path: Path) -> None:
     assert words(summary) == []
 
 
+GENERATION = "nvmlDeviceGetCurrPcieLinkGeneration(gpu0)"
+WIDTH = "nvmlDeviceGetCurrPcieLinkWidth(gpu0)"
+
+
+def test_the_link_is_the_one_under_load_and_is_asked_seldom(tmp_path: Path) -> None:
+    rests = {EVENTS: 1, GENERATION: 1, WIDTH: 16}
+    works = {EVENTS: 0, GENERATION: 3, WIDTH: 8}
+    between = {EVENTS: 0, GENERATION: 4, WIDTH: 16}  # nobody looks at the link then
+    frames = [rests, *[between] * 9, works, *[between] * 9]
+    gpu = board(Recording(tmp_path), frames)
+    assert (gpu.pcie_generation, gpu.pcie_width) == (3, 8)
+    assert (gpu.pcie_generation_max, gpu.pcie_width_max) == (4, 16)
+    assert board(Recording(tmp_path), [rests]).pcie_generation is None
+
+
 def test_a_stranger_on_the_gpu_is_a_co_tenant(tmp_path: Path) -> None:
     recording = Recording(tmp_path)
     write(

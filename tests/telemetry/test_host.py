@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from devbench.telemetry import HostSummary
-from devbench.telemetry.clocks import CpuClocks, parse_clocks
+from devbench.telemetry.clocks import CpuClocks, parse_cpufreq, parse_cpuinfo
 from devbench.telemetry.host import Counters, HostReader, between
 from devbench.telemetry.processes import descends, family_seconds, read_process
 from devbench.telemetry.rapl import joules_between
@@ -21,7 +21,8 @@ def two_seconds(root: Path, worker_pid: int | None = WORKER) -> HostSummary:
     reader = HostReader(root, worker_pid)
     start = reader.counters()
     write(root, END)
-    return reader.summary(start, reader.counters(), 2.0, [2.5e9, 2.6e9, 2.4e9])
+    clocks = [{0: 2.5e9, 1: 1.2e9, 2: 0.8e9, 3: 4e9}, {0: 2.6e9, 2: 0.8e9}, {0: 2.4e9}]
+    return reader.summary(start, reader.counters(), 2.0, clocks)
 
 
 def test_only_the_usable_cpus_count_and_guest_time_counts_once(tmp_path: Path) -> None:
@@ -62,11 +63,22 @@ def test_a_worker_that_died_leaves_the_others_unknown_and_says_so(tmp_path: Path
     assert found.steal == pytest.approx(0.05)
 
 
-def test_swap_pressure_and_clock_are_of_the_window_alone(tmp_path: Path) -> None:
+def test_the_clock_is_that_of_the_cpus_that_worked(tmp_path: Path) -> None:
+    """cpu0 worked for all of the two seconds, cpu1 and cpu2 rested, cpu3 is somebody else's."""
+    assert two_seconds(tmp_path).cpu_clock_hz == 2.5e9
+    write(tmp_path, START)
+    reader = HostReader(tmp_path, WORKER)
+    start = reader.counters()
+    write(tmp_path, END)
+    found = reader.summary(start, reader.counters(), 2.0, [{1: 3e9}])
+    assert found.cpu_clock_hz is None
+    assert found.unread["cpu_clock_hz"] == "none of the CPUs whose clock can be read was busy"
+
+
+def test_swapping_and_pressure_are_of_the_window_alone(tmp_path: Path) -> None:
     found = two_seconds(tmp_path)
     assert (found.swapped_in, found.swapped_out) == (300, 50)
     assert found.memory_pressure == pytest.approx(0.1 / 2)
-    assert found.cpu_clock_hz == 2.5e9
 
 
 def test_throttling_of_every_group_above_the_worker_counts(tmp_path: Path) -> None:
@@ -153,23 +165,49 @@ def test_a_window_in_which_no_tick_passed_has_no_steal_and_says_why() -> None:
     assert found.unread == {"steal": "the kernel's CPU times did not move in the window"}
 
 
-def test_a_cpus_clock_is_read_from_cpufreq_before_cpuinfo(tmp_path: Path) -> None:
-    write(tmp_path, START)
+COUNTED = "flags\t\t: fpu tsc aperfmperf avx2\n"
+CPUINFO = (
+    f"processor\t: 0\nvendor_id\t: X\ncpu MHz\t\t: 2400.000\n{COUNTED}\n"
+    f"processor\t: 1\nvendor_id\t: X\ncpu MHz\t\t: 2600.500\n{COUNTED}\n"
+    "processor\t: 2\nvendor"
+)
+CPUFREQ = "sys/devices/system/cpu/cpu{}/cpufreq/{}"
+
+
+def test_clocks_that_the_hardware_counts_are_read_from_the_best_place(tmp_path: Path) -> None:
+    write(tmp_path, {"proc/cpuinfo": CPUINFO})
     before = CpuClocks(tmp_path, (0, 1))
-    assert before.read() == 2.5e9
+    assert (before.read(), before.unread) == ({0: 2400e6, 1: 2600.5e6}, None)
     before.close()
-    folder = "sys/devices/system/cpu"
-    write(tmp_path, {f"{folder}/cpu{n}/cpufreq/scaling_cur_freq": f"{n}00000" for n in (1, 2, 3)})
+    write(tmp_path, {CPUFREQ.format(n, "scaling_cur_freq"): f"{n}00000" for n in (1, 2, 3)})
     clocks = CpuClocks(tmp_path, (1, 2, 3))
-    assert clocks.read() == 200e6
-    write(tmp_path, {f"{folder}/cpu2/cpufreq/scaling_cur_freq": "250000"})
-    assert clocks.read() == 250e6
+    assert clocks.read() == {1: 100e6, 2: 200e6, 3: 300e6}
+    write(tmp_path, {CPUFREQ.format(2, "scaling_cur_freq"): "250000"})
+    assert clocks.read()[2] == 250e6
     clocks.close()
-    assert clocks.read() is None
+    assert clocks.read() == {}
 
 
-def test_an_unknown_layout_of_cpuinfo_gives_no_clock() -> None:
-    assert parse_clocks("processor : 0\nBogoMIPS : 50.00\n") == []
+@pytest.mark.parametrize("where", ["proc/cpuinfo", CPUFREQ.format(0, "scaling_cur_freq")])
+def test_a_clock_that_nothing_counts_is_no_reading(tmp_path: Path, where: str) -> None:
+    """A virtual machine's constant rate, or what the governor asked for last."""
+    write(tmp_path, {"proc/cpuinfo": CPUINFO.replace(" aperfmperf", "")})
+    write(tmp_path, {where: "2596134" if "cpufreq" in where else (tmp_path / where).read_text()})
+    clocks = CpuClocks(tmp_path, (0,))
+    assert clocks.read() == {}
+    assert clocks.unread is not None
+    assert "counts no CPU's clock" in clocks.unread
+    # Newer kernels keep a file for what was counted, Arm's among them.
+    write(tmp_path, {CPUFREQ.format(0, "cpuinfo_avg_freq"): "2596134"})
+    counted = CpuClocks(tmp_path, (0,))
+    assert (counted.read(), counted.unread) == ({0: 2596134e3}, None)
+    clocks.close()
+    counted.close()
+
+
+def test_an_unknown_layout_gives_no_clock() -> None:
+    assert parse_cpuinfo("processor : 0\nBogoMIPS : 50.00\n") == {}
+    assert parse_cpufreq(0, "<unknown>\n") == {}
 
 
 def test_kinship_is_followed_over_parents_and_unknown_pids_are_not_guessed(tmp_path: Path) -> None:

@@ -88,11 +88,11 @@ def compiles_from_ptx(facts: Facts, framework: FrameworkRecord, gpu: GpuFacts) -
     build = f"build: {' '.join(architectures)}; GPU: {capability[0]}.{capability[1]}"
     keep = Fix(
         "let the driver keep what it compiles, so that it happens once",
-        ("export CUDA_CACHE_MAXSIZE=4294967296",),
+        (fixes.set_variable(facts, "CUDA_CACHE_MAXSIZE", 2**32),),
     )
     newer = Fix(
         "take a build with code for it: NVIDIA's container, or a newer release",
-        (fixes.install(facts, "--upgrade", framework.name),),
+        (fixes.package(facts, framework.name, "newer"),),
     )
     if failed:
         yield Found(

@@ -44,8 +44,16 @@ def no_wheel(facts: Facts, framework: FrameworkRecord) -> Iterator[Found]:
     wanted = f"{newest[0]}.{newest[1]}"
     make = {
         "uv": (f"uv venv --python {wanted}", f"uv pip install {name}"),
-        "conda": (f"conda create -n {name} python={wanted}", f"conda activate {name}"),
-        "pip": (f"python{wanted} -m venv .venv", f".venv/bin/python -m pip install {name}"),
+        "conda": (
+            f"conda create -n {name} python={wanted}",
+            f"conda activate {name}",
+            fixes.package(facts, name),
+        ),
+        "pip": (
+            (f"py -{wanted} -m venv .venv", f".venv\\Scripts\\python -m pip install {name}")
+            if facts.is_windows
+            else (f"python{wanted} -m venv .venv", f".venv/bin/python -m pip install {name}")
+        ),
     }[system.installer]
     yield Found(
         "warning",
@@ -70,7 +78,7 @@ def no_wheel(facts: Facts, framework: FrameworkRecord) -> Iterator[Found]:
 def native_windows(facts: Facts, framework: FrameworkRecord) -> Iterator[Found]:
     """D07"""
     view = framework.answer.view
-    if facts.recording.system.platform != "win32" or framework.name != "tensorflow" or view is None:
+    if not facts.is_windows or framework.name != "tensorflow" or view is None:
         return
     version = tuple(int(part) for part in re.findall(r"\d+", view.version)[:2])
     if version >= (2, 11):
@@ -81,7 +89,9 @@ def native_windows(facts: Facts, framework: FrameworkRecord) -> Iterator[Found]:
             (
                 Fix("use WSL 2", ("wsl --install",)),
                 Fix(
-                    "or the last release with GPUs here", (fixes.install(facts, "tensorflow<2.11"),)
+                    "or the last release with GPUs here, in an environment with Python 3.10, with CUDA "
+                    "11.2 and cuDNN 8.1",
+                    (fixes.install(facts, "tensorflow<2.11"),),
                 ),
             ),
         )
@@ -173,6 +183,22 @@ def driver_too_old(facts: Facts, framework: FrameworkRecord, gpu: GpuFacts) -> I
     )
 
 
+def _native_python(facts: Facts, name: str) -> tuple[str, ...]:
+    return {
+        "uv": ("uv venv --python cpython-3.13-macos-aarch64", f"uv pip install {name}"),
+        "conda": (
+            "CONDA_SUBDIR=osx-arm64 conda create -n native python=3.13",
+            "conda activate native",
+            fixes.package(facts, name),
+        ),
+        "pip": (
+            "/opt/homebrew/bin/brew install python@3.13",
+            "/opt/homebrew/bin/python3.13 -m venv .venv",
+            f".venv/bin/python -m pip install {name}",
+        ),
+    }[facts.recording.system.installer]
+
+
 def apple(facts: Facts, framework: FrameworkRecord, gpu: GpuFacts) -> Iterator[Found]:
     """D20"""
     system = facts.recording.system
@@ -182,12 +208,7 @@ def apple(facts: Facts, framework: FrameworkRecord, gpu: GpuFacts) -> Iterator[F
             "error",
             "this Python is built for Intel and runs under Rosetta, where there is no Metal for it",
             ("sysctl.proc_translated: 1", f"Python for {system.machine}"),
-            (
-                Fix(
-                    "make an environment with a native Python",
-                    ("uv venv --python cpython-3.13-macos-aarch64", f"uv pip install {name}"),
-                ),
-            ),
+            (Fix("make an environment with a native Python", _native_python(facts, name)),),
         )
     elif name == "tensorflow" and not facts.sees(framework, gpu):
         if facts.recording.package("tensorflow-metal") is None:
@@ -206,7 +227,7 @@ def apple(facts: Facts, framework: FrameworkRecord, gpu: GpuFacts) -> Iterator[F
                 Fix("update macOS: MPS needs 14.0 or newer"),
                 Fix(
                     "install torch again, built with MPS",
-                    (fixes.install(facts, "--force-reinstall", "torch"),),
+                    (fixes.package(facts, "torch", "again"),),
                 ),
             ),
             "likely",

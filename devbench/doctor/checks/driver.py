@@ -62,9 +62,11 @@ def _unloaded(facts: Facts, evidence: tuple[str, ...]) -> Iterator[Found]:
             "Secure Boot rejects the NVIDIA kernel module: it is not signed with an enrolled key",
             (*evidence, f"kernel log: {rejected.strip()[:160]}"),
             (
-                Fix(
+                fixes.on_host(
+                    facts,
                     "enrol the key that the module was signed with, then restart and confirm",
-                    ("sudo mokutil --import /var/lib/shim-signed/mok/MOK.der", "sudo reboot"),
+                    "sudo mokutil --import /var/lib/shim-signed/mok/MOK.der",
+                    "sudo reboot",
                 ),
                 Fix("or turn Secure Boot off in the firmware's settings"),
             ),
@@ -77,7 +79,7 @@ def _unloaded(facts: Facts, evidence: tuple[str, ...]) -> Iterator[Found]:
             "the NVIDIA driver is installed and its kernel module is not loaded",
             (*evidence, f"NVML: {facts.nvml_error}"),
             (
-                Fix("load the module", ("sudo modprobe nvidia",)),
+                fixes.on_host(facts, "load the module", "sudo modprobe nvidia"),
                 fixes.driver(facts, "or build it anew for this kernel: install the driver again"),
             ),
             "likely",
@@ -114,9 +116,15 @@ def container_without_gpus(facts: Facts) -> Iterator[Found]:
             "the container has the GPUs' device nodes and not libcuda",
             (where, f"libcuda.so.1: {refused}", f"NVIDIA_DRIVER_CAPABILITIES: {wanted}"),
             (
-                Fix(
+                fixes.in_container(
+                    facts,
                     "ask for the compute libraries too",
-                    ("docker run --gpus all -e NVIDIA_DRIVER_CAPABILITIES=compute,utility IMAGE",),
+                    docker="docker run --gpus all -e NVIDIA_DRIVER_CAPABILITIES=compute,utility IMAGE",
+                    podman="podman run --device nvidia.com/gpu=all IMAGE",
+                    kubernetes=Fix(
+                        "set NVIDIA_DRIVER_CAPABILITIES=compute,utility in the pod's environment"
+                    ),
+                    lxc="lxc config set NAME nvidia.runtime=true nvidia.driver.capabilities=compute,utility",
                 ),
             ),
         )
@@ -156,7 +164,7 @@ def permissions(facts: Facts) -> Iterator[Found]:
     if not closed:
         return
     groups = dict.fromkeys(entry.group for entry in closed if entry.group not in (None, "root"))
-    wanted = ",".join(str(group) for group in groups) or "video,render"
+    wanted = [str(group) for group in groups] or ["video", "render"]
     yield Found(
         "error",
         f"this user may not open {', '.join('/' + entry.path for entry in closed[:4])}",
@@ -165,9 +173,20 @@ def permissions(facts: Facts) -> Iterator[Found]:
             f"groups of this user: {', '.join(facts.recording.system.groups) or 'none'}",
         ),
         (
-            Fix("run it as a user of the nodes' group")
+            fixes.in_container(
+                facts,
+                "let the container's user be of the nodes' group",
+                docker=f"docker run{''.join(f' --group-add {one}' for one in wanted)} IMAGE",
+                podman="podman run --group-add keep-groups IMAGE",
+                kubernetes=Fix(
+                    "name the nodes' groups in the pod's securityContext: supplementalGroups"
+                ),
+                lxc=f"lxc config device set NAME gpu gid=$(getent group {wanted[0]} | cut -d: -f3)",
+            )
             if facts.in_container
-            else Fix("join the group, then log in again", (f"sudo usermod -aG {wanted} $USER",)),
+            else Fix(
+                "join the group, then log in again", (f"sudo usermod -aG {','.join(wanted)} $USER",)
+            ),
         ),
     )
 
@@ -221,10 +240,20 @@ def unknown_error_after_reload(facts: Facts) -> Iterator[Found]:
         "the container lost its access to the GPUs: a reload of systemd took it away",
         ("NVML: Unknown Error", f"container: {facts.host.container}"),
         (
-            Fix("start the container again", ("docker restart CONTAINER",)),
-            Fix(
-                "so that it does not come back, on the host: let Docker manage groups by cgroupfs",
-                ("sudo nvidia-ctk system create-dev-char-symlinks --create-all",),
+            fixes.in_container(
+                facts,
+                "start the container again",
+                docker="docker restart CONTAINER",
+                podman="podman restart CONTAINER",
+                kubernetes=Fix(
+                    "delete the pod, so that it is made anew", ("kubectl delete pod NAME",)
+                ),
+                lxc="lxc restart NAME",
+            ),
+            fixes.on_host(
+                facts,
+                "so that it does not come back, give the nodes the links that systemd looks for",
+                "sudo nvidia-ctk system create-dev-char-symlinks --create-all",
             ),
         ),
         "likely",
@@ -236,7 +265,7 @@ def versions_differ(facts: Facts) -> Iterator[Found]:
     if facts.nvml_error != "LibRmVersionMismatch":
         return
     version = facts.recording.files.get("proc/driver/nvidia/version", "")
-    loaded = re.search(r"Kernel Module.*?\s(\d+\.[\d.]+)", version)
+    loaded = re.search(r"Kernel Module(?: +for \S+)? +(\d+\.[\d.]+)", version)
     yield Found(
         "error",
         "the driver was updated and the old kernel module is still loaded",
@@ -247,7 +276,7 @@ def versions_differ(facts: Facts) -> Iterator[Found]:
         (
             Fix("start the container again, from the updated host")
             if facts.in_container
-            else Fix("restart the machine", ("sudo reboot",)),
+            else fixes.on_host(facts, "restart the machine", "sudo reboot"),
             fixes.on_host(
                 facts,
                 "or load the new module, with no program on any GPU",
@@ -269,11 +298,7 @@ def lost(facts: Facts, gpu: GpuFacts) -> Iterator[Found]:
         last = []
     logged = tuple(f"kernel log: {one.line}" for one in last)
     restart = fixes.on_host(facts, "stop what uses the GPU and power the machine off and on")
-    reset = fixes.on_host(
-        facts,
-        "reset the GPU, with no program on it",
-        f"sudo nvidia-smi --gpu-reset -i {_index(gpu)}",
-    )
+    reset = fixes.reset(facts, _index(gpu))
     if gpu.nvml is None:
         yield Found(
             "error",

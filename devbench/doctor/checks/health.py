@@ -9,7 +9,8 @@ from devbench.doctor import fixes, xid
 from devbench.doctor.checks import Found
 from devbench.doctor.facts import Facts
 from devbench.doctor.gpus import GpuFacts
-from devbench.doctor.records import Fix
+from devbench.doctor.recording import FrameworkRecord
+from devbench.doctor.records import CouldNotCheck, Fix
 from devbench.doctor.xid import MEANINGS, UNKNOWN
 
 
@@ -18,11 +19,7 @@ def _index(gpu: GpuFacts) -> int:
 
 
 def _reset(facts: Facts, gpu: GpuFacts) -> Fix:
-    return fixes.on_host(
-        facts,
-        "reset the GPU, with no program on it",
-        f"sudo nvidia-smi --gpu-reset -i {_index(gpu)}",
-    )
+    return fixes.reset(facts, _index(gpu))
 
 
 def _supported(gpu: GpuFacts, field: str) -> bool:
@@ -92,17 +89,14 @@ def xid_messages(facts: Facts, gpu: GpuFacts) -> Iterator[Found]:
         meaning = MEANINGS.get(number, UNKNOWN)
         last = next(one for one in reversed(own) if one.number == number)
         often = "" if times == 1 else f", {times} times"
-        reset = "reset" in meaning.do
         yield Found(
             meaning.severity,
             f"the driver logged XID {number}{often}: {meaning.means}",
             (f"kernel log: {last.line}",),
             (
-                fixes.on_host(
-                    facts,
-                    meaning.do,
-                    *([f"sudo nvidia-smi --gpu-reset -i {_index(gpu)}"] if reset else []),
-                ),
+                fixes.reset(facts, _index(gpu), meaning.do)
+                if "reset" in meaning.do
+                else fixes.on_host(facts, meaning.do),
             ),
         )
 
@@ -168,6 +162,59 @@ def ecc_off(facts: Facts, gpu: GpuFacts) -> Iterator[Found]:
                 ),
             ),
         )
+
+
+def wrong_answers(facts: Facts, framework: FrameworkRecord) -> Iterator[Found]:
+    """H08"""
+    name = framework.name
+    if framework.answer.view is None:
+        return
+    if not framework.arithmetic:
+        raise CouldNotCheck(f"{name} did not get as far as arithmetic whose answers are known")
+    for address in dict.fromkeys(one.address for one in framework.arithmetic):
+        own = [one for one in framework.arithmetic if one.address == address]
+        wrong = [one for one in own if one.verdict == "fault"]
+        if wrong:
+            device = facts.device(name, address)
+            right = [one.name for one in facts.frameworks if facts.computes_right(one, device)]
+            yield Found(
+                "error",
+                f"{name} computes wrong on {address}: {len(wrong)} of {len(own)} known answers",
+                (
+                    *(f"{one.check}: {one.says}" for one in wrong[:4]),
+                    *([] if device is None else [f"{address}: {device.name}, {device.physical}"]),
+                    *(f"{other} gives every known answer on the same device" for other in right),
+                ),
+                tuple(_way_out(facts, name, address, right)),
+                "likely" if right else "certain",
+            )
+    unsure = [one for one in framework.arithmetic if one.verdict == "cannot tell"]
+    if unsure:
+        raise CouldNotCheck(
+            "; ".join(f"{one.check} on {one.address}: {one.says}" for one in unsure)
+        )
+
+
+def _way_out(facts: Facts, name: str, address: str, right: list[str]) -> Iterator[Fix]:
+    """A build is put right by installing it, a device is not."""
+    again = fixes.framework_again(facts, name)
+    if right:
+        yield Fix(f"it is most likely the build: {again.text}", again.commands)
+    yield Fix(
+        "look deeper: repetition, memory, load",
+        (f"devbench stress --tier 3 --device {name}:{address}",),
+    )
+    if address.lower().startswith("cpu"):
+        yield Fix(
+            "if it stays: take back overclocking, test the machine's memory (memtest86+), use another "
+            "machine meanwhile"
+        )
+    else:
+        yield Fix(
+            "if it stays: reset the GPU, cool it, have the board tested; trust no result of it"
+        )
+    if not right:
+        yield Fix(f"or it is the build: {again.text}", again.commands)
 
 
 def _on(value: bool) -> str:

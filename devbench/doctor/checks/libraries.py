@@ -53,22 +53,19 @@ def will_not_import(facts: Facts, framework: FrameworkRecord) -> Iterator[Found]
     answer, name = framework.answer, framework.name
     if answer.status != "failed":
         return
-    told = " ".join([answer.reason or "", *answer.log[-5:]])
+    told = " ".join(text[:2000] for text in (answer.reason or "", *answer.log[-5:]))
     known = next(
         ((cause, remedy) for error, cause, remedy in IMPORT_ERRORS if re.search(error, told)), None
     )
     cause, remedy = known or ("its import fails", "reinstall")
     ways = {
-        "reinstall": Fix(
-            "install it again with all that it needs",
-            (fixes.install(facts, "--force-reinstall", name),),
-        ),
-        "numpy": Fix("install the NumPy that it was built for", (fixes.install(facts, "numpy<2"),)),
+        "reinstall": fixes.framework_again(facts, name),
+        "numpy": Fix("install the NumPy that it was built for", (fixes.package(facts, "numpy<2"),)),
         "system": Fix("use a newer system or container, or an older release of it"),
         "cpu": Fix("install a build for this CPU: conda-forge's or one built from source"),
         "protobuf": Fix(
             "install it again together with its protobuf",
-            (fixes.install(facts, "--upgrade", name),),
+            (fixes.package(facts, name, "newer"),),
         ),
         "windows": Fix(
             "install the Visual C++ runtime: https://aka.ms/vs/17/release/vc_redist.x64.exe"
@@ -127,7 +124,16 @@ def wheels_not_found(facts: Facts, framework: FrameworkRecord, gpu: GpuFacts) ->
             "error",
             f"{framework.label} cannot load one of its CUDA libraries and does not say which",
             tuple(_said(framework)),
-            (Fix("let it say which", ("TF_CPP_MAX_VLOG_LEVEL=3 python -c 'import tensorflow'",)),),
+            (
+                Fix(
+                    "let it say which",
+                    (
+                        fixes.run_with(
+                            facts, "python -c 'import tensorflow'", TF_CPP_MAX_VLOG_LEVEL="3"
+                        ),
+                    ),
+                ),
+            ),
             "likely",
         )
         return
@@ -145,7 +151,7 @@ def wheels_not_found(facts: Facts, framework: FrameworkRecord, gpu: GpuFacts) ->
         (
             Fix(
                 "install the libraries into the environment of TensorFlow",
-                (fixes.install(facts, "--force-reinstall", "tensorflow[and-cuda]"),),
+                fixes.tensorflow_for_cuda(facts, "again").commands,
             ),
         ),
     )

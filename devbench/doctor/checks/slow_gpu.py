@@ -28,6 +28,11 @@ def _index(gpu: GpuFacts) -> int:
     return gpu.nvml.index if gpu.nvml else 0
 
 
+def pcie_share(link: tuple[int, int], most: tuple[int, int]) -> float:
+    """Of the best rate, for generation and width: each generation doubles the rate of a lane."""
+    return link[1] / most[1] * 2.0 ** (link[0] - most[0])
+
+
 def pcie_link(facts: Facts, gpu: GpuFacts) -> Iterator[Found]:
     """S01"""
     generation, width = gpu.under_load("pcie_generation"), gpu.under_load("pcie_width")
@@ -36,8 +41,7 @@ def pcie_link(facts: Facts, gpu: GpuFacts) -> Iterator[Found]:
         return
     if most_width < 1:
         raise CouldNotCheck("NVML tells a link without lanes")
-    # Each generation doubles the rate of a lane.
-    share = width / most_width * 2.0 ** (generation - most_generation)
+    share = pcie_share((generation, width), (most_generation, most_width))
     yield Found(
         "warning",
         f"the PCIe link runs at {share:.0%} of what device and slot can: generation {generation} "
@@ -49,12 +53,15 @@ def pcie_link(facts: Facts, gpu: GpuFacts) -> Iterator[Found]:
             Fix(
                 "seat the board anew, without a riser; look for the slot's width in the board's manual"
             ),
-            Fix(
-                "see what the kernel says of the link",
-                (f"sudo lspci -vv -s {_slot(gpu)} | grep Lnk",),
-            ),
+            *_kernel_says(facts, gpu),
         ),
     )
+
+
+def _kernel_says(facts: Facts, gpu: GpuFacts) -> Iterator[Fix]:
+    if facts.is_linux and not facts.is_wsl:  # elsewhere the kernel has no such tool
+        command = f"sudo lspci -vv -s {_slot(gpu)} | grep Lnk"
+        yield fixes.on_host(facts, "see what the kernel says of the link", command)
 
 
 def _slot(gpu: GpuFacts) -> str:
@@ -185,7 +192,7 @@ def others_on_it(facts: Facts, gpu: GpuFacts) -> Iterator[Found]:
         f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB of the GPU's memory are free, {who}",
         (f"NVML: {free} of {total} bytes free", *named),
         (
-            Fix("end what is not needed", tuple(f"kill {one.pid}" for one in others[:3]))
+            _end(facts, [one.pid for one in others[:3]])
             if others
             else Fix(
                 "look for it on the host: its processes may not be shown here", ("nvidia-smi",)
@@ -193,6 +200,14 @@ def others_on_it(facts: Facts, gpu: GpuFacts) -> Iterator[Found]:
         ),
         "certain" if others else "likely",
     )
+
+
+def _end(facts: Facts, pids: list[int]) -> Fix:
+    """In a container NVML mostly gives the host's numbers, and another process may have them here."""
+    commands = tuple(f"kill {pid}" for pid in pids)
+    ours = all(f"proc/{pid}/comm" in facts.recording.files for pid in pids)
+    text = "end what is not needed"
+    return Fix(text, commands) if ours else fixes.on_host(facts, text, *commands)
 
 
 def _process_name(facts: Facts, pid: int) -> str:

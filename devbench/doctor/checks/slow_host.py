@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from devbench.doctor import fixes
 from devbench.doctor.checks import Found
 from devbench.doctor.facts import Facts
 from devbench.doctor.recording import FrameworkRecord
@@ -60,7 +61,7 @@ def debugging_variables(facts: Facts) -> Iterator[Found]:
             "warning",
             f"variables for debugging are set: {', '.join(found)}",
             tuple(f"{name}={facts.variables[name]}: {does}" for name, does in found.items()),
-            (Fix("take them away", tuple(f"unset {name}" for name in found)),),
+            (Fix("take them away", tuple(fixes.unset_variable(facts, name) for name in found)),),
         )
 
 
@@ -78,13 +79,18 @@ def math_settings(facts: Facts, framework: FrameworkRecord) -> Iterator[Found]:
     precision = settings.get("float32_matmul_precision")
     if facts.variables.get("NVIDIA_TF32_OVERRIDE") == "0":
         evidence.append("NVIDIA_TF32_OVERRIDE=0")
-        ways.append(Fix("allow TF32 where its 10 bits are enough", ("unset NVIDIA_TF32_OVERRIDE",)))
+        ways.append(
+            Fix(
+                "allow TF32 where its 10 bits are enough",
+                (fixes.unset_variable(facts, "NVIDIA_TF32_OVERRIDE"),),
+            )
+        )
     elif precision == "highest":
         evidence.append("torch.get_float32_matmul_precision(): highest")
         ways.append(
             Fix(
                 "where 10 bits are enough, in the program: torch.set_float32_matmul_precision('high')",
-                ("export TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=1",),
+                (fixes.set_variable(facts, "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", 1),),
             )
         )
     elif settings.get("tf32") is False:
@@ -99,7 +105,7 @@ def math_settings(facts: Facts, framework: FrameworkRecord) -> Iterator[Found]:
         ways.append(
             Fix(
                 "let it take what it needs beside others",
-                ("export TF_FORCE_GPU_ALLOW_GROWTH=true",),
+                (fixes.set_variable(facts, "TF_FORCE_GPU_ALLOW_GROWTH", "true"),),
             )
         )
     if evidence:
@@ -143,20 +149,30 @@ def too_many_threads(facts: Facts, framework: FrameworkRecord) -> Iterator[Found
         f"{framework.name} starts {threads} threads where {granted:g} CPUs are granted: they stop "
         "each other",
         tuple(evidence),
-        (Fix("start as many as are granted", tuple(f"export {name}={least}" for name in names)),),
+        (
+            Fix(
+                "start as many as are granted",
+                tuple(fixes.set_variable(facts, name, least) for name in names),
+            ),
+        ),
     )
+
+
+def keeps_clock_low(governor: object, driver: str) -> bool:
+    """The governor powersave means the lowest clock, but with these drivers an ordinary one."""
+    return governor == "powersave" and driver != "intel_pstate" and not driver.endswith("-epp")
 
 
 def processor_held_back(facts: Facts) -> Iterator[Found]:
     """S11"""
     host, files = facts.host, facts.recording.files
     driver = files.get("sys/devices/system/cpu/cpu0/cpufreq/scaling_driver", "").strip()
-    if host.governor == "powersave" and driver != "intel_pstate" and not driver.endswith("-epp"):
+    if keeps_clock_low(host.governor, driver):
         yield Found(
             "warning",
             "the processor is kept at its lowest clock (governor powersave)",
             (f"scaling_governor: powersave, scaling_driver: {driver or 'not told'}",),
-            (Fix("let it run", ("sudo cpupower frequency-set -g performance",)),),
+            (fixes.on_host(facts, "let it run", "sudo cpupower frequency-set -g performance"),),
         )
     if host.turbo is False:
         file = (
@@ -167,7 +183,7 @@ def processor_held_back(facts: Facts) -> Iterator[Found]:
             "warning",
             "the processor's turbo is off",
             (f"/{_CPU}/{file}: {files.get(f'{_CPU}/{file}', '??').strip()}",),
-            (Fix("turn it on", (f"echo {value} | sudo tee /{_CPU}/{file}",)),),
+            (fixes.on_host(facts, "turn it on", f"echo {value} | sudo tee /{_CPU}/{file}"),),
         )
     if _on_battery(facts):
         yield Found(
@@ -206,21 +222,24 @@ def small_shared_memory(facts: Facts) -> Iterator[Found]:
         raise CouldNotCheck("the size of /dev/shm is not told")
     if size >= _SMALL_SHM:
         return
-    engine = facts.host.container
-    ways = {
-        "Kubernetes": Fix("mount an emptyDir with medium: Memory at /dev/shm"),
-        "Podman": Fix("start the container with more", ("podman run --shm-size=8g IMAGE",)),
-        None: Fix("make it larger", ("sudo mount -o remount,size=8G /dev/shm",)),
-    }
+    larger = "mount -o remount,size=8G /dev/shm"
+    way = (
+        fixes.in_container(
+            facts,
+            "give the container more",
+            docker="docker run --shm-size=8g IMAGE",
+            podman="podman run --shm-size=8g IMAGE",
+            kubernetes=Fix("mount an emptyDir with medium: Memory at /dev/shm"),
+            lxc=f"lxc exec NAME -- {larger}",
+        )
+        if facts.in_container
+        else Fix("make it larger", (f"sudo {larger}",))
+    )
     yield Found(
         "warning",
         f"/dev/shm holds {size / 2**20:.0f} MiB: data loaders with several processes run out of it",
         (f"/dev/shm: {size} bytes",),
-        (
-            ways.get(
-                engine, Fix("start the container with more", ("docker run --shm-size=8g IMAGE",))
-            ),
-        ),
+        (way,),
     )
 
 
@@ -248,7 +267,14 @@ def memory_short(facts: Facts) -> Iterator[Found]:
             "memory is short, and programs wait for it",
             tuple(evidence),
             (
-                Fix("give the container more memory", ("docker run --memory=32g IMAGE",))
+                fixes.in_container(
+                    facts,
+                    "give the container more memory",
+                    docker="docker run --memory=32g IMAGE",
+                    podman="podman run --memory=32g IMAGE",
+                    kubernetes=Fix("raise limits.memory in the pod's resources"),
+                    lxc="lxc config set NAME limits.memory 32GiB",
+                )
                 if facts.in_container
                 else Fix("end what takes the memory", ("ps --sort=-rss -eo pid,rss,comm | head",)),
             ),
@@ -275,7 +301,11 @@ def slow_path(facts: Facts, framework: FrameworkRecord) -> Iterator[Found]:
             (
                 Fix(
                     "see which kernels it takes",
-                    ("ONEDNN_VERBOSE=1 MKL_VERBOSE=1 python program.py",),
+                    (
+                        fixes.run_with(
+                            facts, "python program.py", ONEDNN_VERBOSE="1", MKL_VERBOSE="1"
+                        ),
+                    ),
                 ),
                 Fix("install a build for this CPU, for example conda-forge's"),
             ),

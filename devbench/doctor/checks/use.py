@@ -11,7 +11,7 @@ from devbench.doctor.gpus import GpuFacts
 from devbench.doctor.recording import FrameworkRecord
 from devbench.doctor.records import CouldNotCheck, Fix
 
-_UNSET = "unset CUDA_VISIBLE_DEVICES"
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 def hidden_by_variable(facts: Facts) -> Iterator[Found]:
@@ -32,9 +32,10 @@ def hidden_by_variable(facts: Facts) -> Iterator[Found]:
         ),
         (f"CUDA_VISIBLE_DEVICES={value!r}: {visible.says}",),
         (
-            Fix("take it away", (_UNSET,)),
+            Fix("take it away", (fixes.unset_variable(facts, _VISIBLE),)),
             Fix(
-                "or name the devices that are there", (f"export CUDA_VISIBLE_DEVICES={everything}",)
+                "or name the devices that are there",
+                (fixes.set_variable(facts, _VISIBLE, everything),),
             ),
         ),
     )
@@ -64,7 +65,10 @@ def set_too_late(facts: Facts) -> Iterator[Found]:
             f"{framework} sees {devices}",
         ),
         (
-            Fix("set it before Python starts", (f"{name}={now or ''} python program.py",)),
+            Fix(
+                "set it before Python starts",
+                (fixes.run_with(facts, "python program.py", **{name: now or ""}),),
+            ),
             Fix("or first of all in the program, before any import of a framework"),
         ),
         "likely",
@@ -102,9 +106,9 @@ def mig_instances(facts: Facts, gpu: GpuFacts) -> Iterator[Found]:
             (
                 Fix(
                     "choose one for each process",
-                    tuple(f"export CUDA_VISIBLE_DEVICES={one.uuid}" for one in slices if one.uuid)[
-                        :2
-                    ],
+                    tuple(
+                        fixes.set_variable(facts, _VISIBLE, one.uuid) for one in slices if one.uuid
+                    )[:2],
                 ),
             ),
         )

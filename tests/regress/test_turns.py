@@ -1,0 +1,64 @@
+"""How many turns a pair takes: told processes, and a clock that only they move."""
+
+from __future__ import annotations
+
+import random
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from devbench.regress import pairs
+from devbench.regress.pairs import TURN_S, Reading, Turns
+
+SHARE_S = 20 * TURN_S
+
+
+class _Told(Turns):
+    """Each process reads what `spread` makes of its time; a turn takes `TURN_S` by the clock."""
+
+    now = 0.0
+    spread = 0.0
+    medians = {"base": 1.0, "head": 1.05, "again": 1.05}  # noqa: RUF012
+
+    def _ask(self, role: str, kind: str, **fields: Any) -> Any:
+        if kind != "burst":
+            return {"facts": {"status": "ok"}, "files": []}
+        self.now += TURN_S
+        noise = random.Random(f"{role} {self.now}").gauss(0, self.spread)
+        return {"facts": {"status": "ok", "samples": [self.medians[role] * (1 + noise)]}}
+
+    def _let_rest(self, others: Any) -> None:
+        pass
+
+
+def readings(monkeypatch: pytest.MonkeyPatch, spread: float, *roles: str) -> dict[str, Reading]:
+    turns = _Told(dict.fromkeys(roles), 1.0)  # type: ignore[arg-type]
+    turns.spread = spread
+    monkeypatch.setattr(pairs, "time", SimpleNamespace(monotonic=lambda: turns.now))
+    return turns.run(lambda role: {}, SHARE_S, flip=False)
+
+
+def test_turns_end_at_half_their_time_where_the_ratio_is_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = readings(monkeypatch, 0.001, "base", "head")
+    assert 10 <= len(found["base"].samples) <= 11
+    assert len(found["head"].samples) == len(found["base"].samples)
+
+
+def test_turns_take_all_their_time_where_it_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = readings(monkeypatch, 0.03, "base", "head")
+    assert 20 <= len(found["base"].samples) <= 21
+
+
+def test_one_unsteady_process_of_three_keeps_all_of_them() -> None:
+    known = {"base": [1.0] * 12, "head": [1.05] * 12}
+    assert pairs._ratios_are_known(known)
+    unsteady = [1.0, 1.1] * 6
+    assert not pairs._ratios_are_known({**known, "again": unsteady})
+    assert not pairs._ratios_are_known({"base": unsteady, "head": [1.0] * 12})
+
+
+def test_too_few_turns_are_never_enough() -> None:
+    assert not pairs._ratios_are_known({"base": [1.0] * 5, "head": [1.0] * 5})
