@@ -6,6 +6,14 @@ import pytest
 
 from tests.helpers import DevBench
 
+#: Folders whose tests start no processes.
+QUICK = {"detection", "measure", "stats", "telemetry"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that start no processes come last, so that the two halves of `make test` end together."""
+    items.sort(key=lambda item: item.path.parent.name in QUICK)
+
 
 @pytest.fixture
 def devbench_cli(tmp_path: Path) -> DevBench:

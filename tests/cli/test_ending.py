@@ -10,7 +10,12 @@ from devbench.cli.ending import ended_in_order
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_every_way_of_ending_it_cleans_up_once_and_undisturbed(number: signal.Signals) -> None:
+def test_every_way_of_ending_it_cleans_up_once_and_undisturbed(
+    number: signal.Signals, request: pytest.FixtureRequest
+) -> None:
+    # Under nohup it is ignored, and then it stays so.
+    hung_up = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    request.addfinalizer(lambda: signal.signal(signal.SIGHUP, hung_up))
     before = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     cleaned = []
 
