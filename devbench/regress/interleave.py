@@ -17,7 +17,7 @@ from devbench.plan import order
 from devbench.process import WorkerGone, WorkerProcess, WorkerTimeout
 from devbench.references import References
 from devbench.registry import Catalog, frameworks
-from devbench.regress.pairs import Reading, Turns, log_ratio
+from devbench.regress.pairs import Reading, Turns, confine, log_ratio
 from devbench.regress.variant import Variant
 from devbench.runner import START_TIMEOUT_S, utc_now
 
@@ -120,6 +120,8 @@ class Interleaver:
             for role in roles:
                 workers[role] = self._process(role, target)
                 stack.callback(workers[role].close)
+                if target.devices[0].lower().startswith("cpu"):
+                    confine(workers[role].pid, target.threads or self.threads)
                 workers[role].send(
                     "start", target=target.to_json(), threads=target.threads or self.threads
                 )

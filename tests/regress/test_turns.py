@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from devbench.regress import pairs
-from devbench.regress.pairs import TURN_S, Reading, Turns
+from devbench.regress.pairs import TURN_S, Reading, Turns, confine
 
 SHARE_S = 20 * TURN_S
 
@@ -28,7 +30,7 @@ class _Told(Turns):
         noise = random.Random(f"{role} {self.now}").gauss(0, self.spread)
         return {"facts": {"status": "ok", "samples": [self.medians[role] * (1 + noise)]}}
 
-    def _let_rest(self, others: Any) -> None:
+    def _let_rest(self, roles: Any) -> None:
         pass
 
 
@@ -37,6 +39,51 @@ def readings(monkeypatch: pytest.MonkeyPatch, spread: float, *roles: str) -> dic
     turns.spread = spread
     monkeypatch.setattr(pairs, "time", SimpleNamespace(monotonic=lambda: turns.now))
     return turns.run(lambda role: {}, SHARE_S, flip=False)
+
+
+def test_both_processes_of_a_pair_are_kept_to_the_same_cpus_and_to_no_more_than_they_have_threads() -> (
+    None
+):
+    allowed = os.sched_getaffinity(0)
+    found = []
+    for _ in range(2):
+        with subprocess.Popen(["sleep", "60"]) as process:
+            confine(process.pid, 1)
+            found.append(os.sched_getaffinity(process.pid))
+            confine(process.pid, len(allowed) + 1)
+            process.kill()
+    assert found[0] == found[1]
+    assert len(found[0]) == 1
+    assert os.sched_getaffinity(0) == allowed
+
+
+def test_the_second_thread_of_a_core_comes_after_the_first_of_every_core(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given: list[list[int]] = []
+    monkeypatch.setattr(pairs, "_place_in_core", lambda cpu: cpu % 2)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3})
+    monkeypatch.setattr(os, "sched_setaffinity", lambda pid, cpus: given.append(list(cpus)))
+    for threads in (1, 2, 3, 9):
+        confine(1, threads)
+    assert given == [[0], [0, 2], [0, 2, 1], [0, 2, 1, 3]]
+
+
+def test_a_process_that_has_just_worked_rests_before_its_next_turn_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[set[str]] = []
+    turns = Turns({"base": SimpleNamespace(pid=1), "head": SimpleNamespace(pid=2)}, 1.0)  # type: ignore[dict-item]
+
+    def nobody_busy(pids: dict[str, int]) -> set[str]:
+        asked.append(set(pids))
+        return set()
+
+    monkeypatch.setattr(pairs, "_busy", nobody_busy)
+    monkeypatch.setattr(Turns, "_ask", lambda *_, **__: {"facts": {"status": "ok", "samples": [1]}})
+    turns._take_turns(["base", "head"], 0.0)
+    assert asked
+    assert all(pids == {"base", "head"} for pids in asked)
 
 
 def test_turns_end_at_half_their_time_where_the_ratio_is_known(

@@ -19,7 +19,7 @@ from devbench.process import WorkerProcess
 from devbench.registry import Source, frameworks
 from devbench.regress.ab import SHARE_S
 from devbench.regress.interleave import LIMITS
-from devbench.regress.pairs import Turns, log_ratio
+from devbench.regress.pairs import Turns, confine, log_ratio
 from devbench.runner import START_TIMEOUT_S
 from tests.bench.common import ROOT
 from tests.bench.power.steps import KINDS, SIZES, UNITS
@@ -65,6 +65,7 @@ def take_pair(folder: Path, seed: int) -> dict[str, dict[str, float]]:
         for side in ("base", "head"):
             workers[side] = WorkerProcess(variables, folder / "log")
             stack.callback(workers[side].close)
+            confine(workers[side].pid, threads)
             workers[side].send("start", target=target.to_json(), threads=threads)
         for worker in workers.values():
             if (answer := worker.receive(START_TIMEOUT_S))["type"] != "ready":
