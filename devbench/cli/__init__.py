@@ -24,6 +24,7 @@ from devbench.cli import (
     stress,
     transfer,
 )
+from devbench.cli.ending import ended_in_order
 from devbench.errors import DevbenchError
 
 app = typer.Typer(
@@ -83,7 +84,8 @@ def _root(
 def main() -> None:
     """Entry point of the program. An error on purpose is one line on standard error, no traceback."""
     try:
-        app()
+        with ended_in_order():
+            app()
     except DevbenchError as error:
         print(f"devbench: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

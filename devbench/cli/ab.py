@@ -78,7 +78,6 @@ def ab(
     Exits with 1 where something regressed or broke, 3 where nothing could be compared, 4 where a
     question is left open.
     """
-    from devbench.cli.ending import ended_in_order
     from devbench.regress.ab import Request, interleave
     from devbench.store import Store
 
@@ -99,7 +98,7 @@ def ab(
         label=label,
         time_budget_s=time_budget,
     )
-    with ended_in_order(), Store.open(store_location(store)) as opened, Live() as live:
+    with Store.open(store_location(store)) as opened, Live() as live:
         try:
             comparison = interleave(request, opened, live.tell)
         except KeyboardInterrupt:

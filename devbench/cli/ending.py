@@ -1,4 +1,4 @@
-"""How a verb that has something to clean up is told to end."""
+"""How a verb is told to end: whatever it has to clean up, it cleans up."""
 
 from __future__ import annotations
 

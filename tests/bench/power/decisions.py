@@ -6,6 +6,7 @@ they have decided.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations, product
@@ -17,6 +18,7 @@ from scipy.stats import ttest_ind
 from devbench.model import Json
 from devbench.stats.power import Decisions, clopper_pearson, decide, in_a_row, resampled
 from devbench.stats.sequential import LOOKS
+from devbench.stats.verdicts import paired_t, reach
 from tests.bench.power.pool import SAME, SLOWED, roles
 from tests.bench.power.raw import CONDITIONS, OURS, TOOLS, Condition, Raw
 
@@ -85,7 +87,8 @@ def outcomes(raw: Raw, condition: Condition) -> Iterator[Outcome]:
 
 def _ours(raw: Raw, condition: Condition) -> Iterator[Outcome]:
     pairs = len(raw.pairs(condition, SAME))
-    if pairs < LOOKS[0]:
+    # Drawn from fewer, the means of all comparisons would err together, by what the few err by.
+    if pairs < LOOKS[-1]:
         return
     rng = np.random.default_rng(0)
     same = [_resampled(raw, condition, role, RESAMPLED, rng) for role in _same(condition)]
@@ -150,6 +153,21 @@ def _others(
                 for role in SLOWED
             },
         )
+
+
+def readings(raw: Raw, condition: Condition) -> dict[str, tuple[float, float]]:
+    """By role what the pairs read on average, as a share, and half of the 95 % interval of that; then the
+    standard deviation of one pair of the same code over all sizes (`"pair"`). Empty below three pairs."""
+    found = {}
+    for role in (SAME, *SLOWED):
+        logs = np.array(raw.pairs(condition, role))
+        if len(logs) < 3:
+            return {}
+        center, error, freedom = (float(value) for value in paired_t(logs))
+        found[role] = math.expm1(center), float(reach(error, freedom, 0.025))
+    same = [np.array(raw.pairs(condition, role)) for role in _same(condition)]
+    found["pair"] = math.sqrt(float(np.mean([logs.var(ddof=1) for logs in same]))), 0.0
+    return found
 
 
 def pairs_a_decision(raw: Raw, condition: Condition) -> float:

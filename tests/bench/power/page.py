@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from devbench.stats.power import clopper_pearson
-from tests.bench.power.decisions import RESAMPLED, outcomes, real_comparisons
+from devbench.stats.sequential import LOOKS
+from tests.bench.power.decisions import RESAMPLED, outcomes, readings, real_comparisons
 from tests.bench.power.pool import SAME, SLOWED
 from tests.bench.power.raw import CONDITIONS, Raw
 from tests.bench.power.simulation import CASES, RUNS, SERIES, Simulated, family, simulate
@@ -40,9 +41,33 @@ def measured(raw: Raw) -> Iterable[str]:
         f"{machine['system']}, Python {machine['python']}, torch {machine['torch']}, pytest-benchmark "
         f"{machine['pytest-benchmark']}, pyperf {machine['pyperf']}."
     )
+    yield (
+        "What pairs of devbench read, with the 95 % interval of their mean, and by how much one pair of the "
+        "same code spreads (standard deviation, over all sizes):"
+    )
+    yield _table(
+        ("work", "neighbour", "pairs", "spread of a pair", SAME, *SLOWED),
+        (
+            (
+                _ABOUT[condition.kind],
+                "yes" if condition.noisy else "no",
+                str(len(raw.pairs(condition, SAME))),
+                _percent(read["pair"][0]),
+                *(
+                    f"{100 * read[role][0]:+.1f} ± {100 * read[role][1]:.1f} %"
+                    for role in (SAME, *SLOWED)
+                ),
+            )
+            for condition in CONDITIONS
+            if (read := readings(raw, condition))
+        ),
+    )
     rows = [outcome for condition in CONDITIONS for outcome in outcomes(raw, condition)]
     if not rows:
-        yield "That is too little for a row of the table."
+        yield (
+            f"What would have been decided is told from {LOOKS[-1]} pairs a condition on; of fewer, all "
+            "comparisons that are drawn from them err together."
+        )
         return
     yield _table(
         ("work", "neighbour", "harness", "rule", "measured", SAME, "at most", *SLOWED, "open"),
