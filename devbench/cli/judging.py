@@ -10,7 +10,7 @@ import typer
 from devbench.errors import UsageError
 
 if TYPE_CHECKING:
-    from devbench.regress.compare import Comparison
+    from devbench.regress.comparison import Comparison
 
 MarginOption = Annotated[
     str,

@@ -18,7 +18,8 @@ import pytest
 from devbench.pytest_plugin.gate import Gate, ending, told
 from devbench.pytest_plugin.pairs import GONE
 from devbench.pytest_plugin.worker import key_of, name_of, takes_turns
-from devbench.regress.compare import Comparison, compare
+from devbench.regress.compare import compare
+from devbench.regress.comparison import Comparison
 from devbench.regress.margins import environment_of, stored
 from devbench.regress.sides import Side, SideCase, read_side
 from devbench.store import Store

@@ -8,6 +8,7 @@ pytest-benchmark is judged (`devbench.pytest_plugin.file_gate`).
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -22,7 +23,7 @@ from devbench.pytest_plugin.pairs import against_itself, in_turn
 from devbench.pytest_plugin.worker import case_of, key_of, takes_turns
 from devbench.regress.ab import Event, Looked, Started
 from devbench.regress.calibrate import ROUNDS, Calibration, Figures
-from devbench.regress.compare import Comparison, Row
+from devbench.regress.comparison import Comparison, Row
 from devbench.regress.interleave import PairDone
 
 Outcome = Literal["passed", "failed", "skipped"]
@@ -37,7 +38,7 @@ def ending() -> Generator[None, None, None]:
         pytest.exit(f"devbench: {error}", returncode=error.exit_code)
 
 
-class Gate:
+class Gate(ABC):
     """What all gates share: how the session ends, and what it prints."""
 
     title = "devbench gate"
@@ -54,9 +55,9 @@ class Gate:
         #: Tests that were collected and are not to run.
         self.deselected: list[pytest.Item] = []
 
+    @abstractmethod
     def lines(self) -> Iterator[str]:
         """What came out, for the terminal."""
-        raise NotImplementedError
 
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
         self.deselected += items
@@ -94,13 +95,13 @@ class InPairs(Gate):
         super().__init__(config)
         self._cases: dict[str, Case] = {}
 
+    @abstractmethod
     def take(self, items: Sequence[pytest.Item], cases: Sequence[Case]) -> None:
         """Time these cases, and remember what came out. items: all that were collected."""
-        raise NotImplementedError
 
+    @abstractmethod
     def outcome(self, case: Case) -> tuple[Outcome, str]:
         """What is reported of a case, with the reason where it did not pass."""
-        raise NotImplementedError
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, None, None]:

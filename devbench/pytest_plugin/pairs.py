@@ -28,7 +28,7 @@ from devbench.pytest_plugin.worker import (
 )
 from devbench.registry import Catalog, Source
 from devbench.regress import ab, calibrate
-from devbench.regress.compare import Comparison, Row
+from devbench.regress.comparison import Comparison, Row
 from devbench.regress.devices import machines_of
 from devbench.regress.interleave import Interleaver, PairDone
 from devbench.regress.margins import margins_in_turn
@@ -131,7 +131,7 @@ def in_turn(
             if str(target) not in seen:
                 raise UsageError(f"{sides[0].name} and {sides[1].name} do not both see {target}")
         if margin is None:
-            margins = margins_in_turn(store, ab._here(machines[1], cases), cases)
+            margins = margins_in_turn(store, ab.facts_here(machines[1], cases), cases)
             request = replace(request, margins=margins, margin=max(margins.values()))
         found = ab.decide(
             request,

@@ -20,7 +20,8 @@ from devbench.errors import BudgetExhausted, NothingMeasured, UsageError
 from devbench.model import Case, Device, Json, RunInfo
 from devbench.plan import choose, expand, find_targets, make_cases, parse_overrides
 from devbench.registry import Catalog, Source
-from devbench.regress.compare import Comparison, check_margin, compare_pairs
+from devbench.regress.compare import check_margin, compare_pairs
+from devbench.regress.comparison import Comparison
 from devbench.regress.devices import machines_of
 from devbench.regress.interleave import Found, Interleaver, PairDone
 from devbench.regress.looks import look, with_stillness
@@ -116,7 +117,7 @@ def interleave(
         )
         cases = make_cases(chosen, targets, overrides, quick=True)
         if request.calibrated:
-            margins = margins_in_turn(store, _here(machines[1], cases), cases)
+            margins = margins_in_turn(store, facts_here(machines[1], cases), cases)
             request = replace(request, margins=margins, margin=max(margins.values()))
         return decide(request, store, place, machines, catalog, cases, tell, deadline)
 
@@ -187,7 +188,7 @@ def decide(
         state = "complete"
     finally:
         for role, info in runs.items():
-            facts = _with_targets(info.environment, work.ready[role], work.threads)
+            facts = with_targets(info.environment, work.ready[role], work.threads)
             store.update_environment(info.id, facts | {"ab": _pairs_to_json(work.found)})
             store.finish_run(info.id, state, utc_now())
     if not work.found:
@@ -203,12 +204,10 @@ def decide(
         margin=request.margin,
         allow_inconclusive=request.allow_inconclusive,
     )
-    return with_stillness(
-        comparison, work.found, request.margin, _same_frameworks(work), request.margins
-    )
+    return with_stillness(comparison, work.found, _same_frameworks(work))
 
 
-def _here(machine: Machine, cases: Sequence[Case]) -> dict[str, Json]:
+def facts_here(machine: Machine, cases: Sequence[Case]) -> dict[str, Json]:
     """What an environment says of the machine and of the targets of these cases."""
     targets = dict.fromkeys(case.target for case in cases)
     return {
@@ -288,7 +287,7 @@ def _runs(
     return infos
 
 
-def _with_targets(
+def with_targets(
     facts: Mapping[str, Json], ready: Mapping[str, Json], threads: int
 ) -> dict[str, Json]:
     """The environment with what the workers of that side said of themselves."""

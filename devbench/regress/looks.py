@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from devbench.model import Case
-from devbench.regress.compare import Comparison
+from devbench.regress.comparison import Comparison
 from devbench.regress.interleave import Found
 from devbench.stats.sequential import level_at
 from devbench.stats.verdicts import ALPHA, Estimate, Judgement, judge, paired, reach
@@ -45,18 +45,15 @@ def look(
 def with_stillness(
     comparison: Comparison,
     found: Mapping[str, Found],
-    margin: float,
     same: set[str],
-    margins: Mapping[str, float] | None = None,
 ) -> Comparison:
     """The comparison, open where something moved that should not have: a second process of the head's
     code against the first, or the fixed step where both sides have the same framework (`same`)."""
     rows = []
     for row in comparison.rows:
         one = found.get(row.case_id)
-        row = replace(row, doubts=tuple(doubt for doubt in row.doubts if not _of_rounds(doubt)))
-        if one is not None and row.verdict not in ("not-measured", "inconclusive"):
-            limit = STILL * math.log1p((margins or {}).get(row.case_id, margin))
+        if one is not None and row.margin is not None and row.verdict != "inconclusive":
+            limit = STILL * math.log1p(row.margin)
             controls = {"head against itself": one.null}
             if row.target in same:
                 controls["the fixed step"] = one.yardstick
@@ -70,11 +67,6 @@ def with_stillness(
                 row = replace(row, verdict="inconclusive", gate="open", reason=reason)
         rows.append(row)
     return replace(comparison, rows=tuple(rows))
-
-
-def _of_rounds(doubt: str) -> bool:
-    """Whether it says how rounds differ, which does not matter where each has a partner."""
-    return any(word in doubt for word in ("rounds-disagree", "wide-interval", "few-samples"))
 
 
 def drift(logs: Sequence[float], limit: float) -> float | None:

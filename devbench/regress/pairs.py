@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from devbench.detection.files import parse_cpulist
-from devbench.measure.sampling import median_half_width
 from devbench.model import Json
 from devbench.process import WorkerProcess
 
@@ -28,9 +27,6 @@ TURN_SAMPLES: Final = 1
 #: Turns of each process: at most and, however slow a step is, at least.
 MOST_TURNS: Final = 40
 LEAST_TURNS: Final = 4
-#: They end when half of their time is over, where the ratio is known this well by then (95 %). Processes
-#: of one code differ by 0.7 to 1.7 %, so what more turns would still add to that is lost in it.
-RATIO_PRECISION: Final = 0.005
 #: The yardstick is laid at every fifth turn.
 YARDSTICK_EVERY: Final = 5
 #: A process that uses less than a tenth of a CPU over so long is at rest. Thread pools spin for a while
@@ -119,10 +115,7 @@ class Turns:
         samples: dict[str, list[float]] = {role: [] for role in roles}
         seconds = dict.fromkeys(roles, 0.0)
         for turn in range(MOST_TURNS):
-            taken_s = min(seconds.values())
-            if turn >= LEAST_TURNS and (
-                taken_s >= share_s or (taken_s >= share_s / 2 and _ratios_are_known(samples))
-            ):
+            if turn >= LEAST_TURNS and min(seconds.values()) >= share_s:
                 break
             for role in roles if turn % 2 == 0 else reversed(roles):
                 self._let_rest(roles)
@@ -162,15 +155,6 @@ class Turns:
             if time.monotonic() > limit:
                 self.restless |= busy
                 return
-
-
-def _ratios_are_known(samples: Mapping[str, Sequence[float]]) -> bool:
-    """Whether the processes' times over the first one's agree well enough from turn to turn."""
-    first, *others = samples.values()
-    return all(
-        median_half_width([a / b for a, b in zip(other, first, strict=True)]) <= RATIO_PRECISION
-        for other in others
-    )
 
 
 def _busy(pids: Mapping[str, int]) -> set[str]:

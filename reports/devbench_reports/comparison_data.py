@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Final
 from xml.etree import ElementTree
 
-from devbench.regress.compare import Comparison, Row
+from devbench.regress.comparison import Comparison, Row
 from devbench_reports import comparison_view as view
 from devbench_reports.tables import finite
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from devbench.regress.compare import Comparison, Row
+from devbench.regress.comparison import Comparison, Row
 from devbench_reports import comparison_view as view
 from devbench_reports import format as fmt
 from devbench_reports.markdown import escape

@@ -7,7 +7,7 @@ from typing import Final
 from rich.console import Console
 from rich.text import Text
 
-from devbench.regress.compare import Comparison, Row
+from devbench.regress.comparison import Comparison, Row
 from devbench_reports import comparison_view as view
 from devbench_reports import format as fmt
 from devbench_reports.alike import template, together

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from devbench.model import ParamValue
-from devbench.regress.compare import Comparison, Row, SideInfo
+from devbench.regress.comparison import Comparison, Row, SideInfo
 from devbench.regress.environment_diff import Difference
 from devbench_reports import format as fmt
 

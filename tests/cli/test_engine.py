@@ -6,18 +6,16 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from devbench.detection import read_host
-from devbench.detection.cgroup import levels
 from devbench.detection.peaks import find_core
 from devbench.process import oom_kills
 from devbench.telemetry.clocks import CpuClocks
+from tests.control_groups import control_group
 from tests.helpers import DevBench, environment
 
 SUITE = '''
@@ -168,7 +166,9 @@ def test_an_affinity_below_the_threads_is_respected_and_more_threads_are_refused
 def test_a_worker_that_the_kernel_kills_for_memory_is_out_of_memory_and_prunes_the_larger_sizes(
     tmp_path: Path,
 ) -> None:
-    with memory_group(400 << 20) as group:
+    limit = str(400 << 20)
+    limits = {1: ("memory.limit_in_bytes", limit), 2: ("memory.max", limit)}
+    with control_group("memory", limits) as group:
         done = subprocess.run(
             DevBench(tmp_path).command(words(tmp_path, "hungry")),
             env=environment(tmp_path, FAKE_FOLDER=str(tmp_path)),
@@ -191,27 +191,3 @@ def test_kills_are_counted_where_the_kernel_tells(tmp_path: Path) -> None:
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc/vmstat").write_text("nr_free_pages 7\noom_kill 12\npswpin 3\n")
     assert oom_kills(tmp_path) == 12
-
-
-@contextmanager
-def memory_group(limit: int) -> Iterator[Path]:
-    """A control group below this process's own that may hold so much; skips where that is not allowed."""
-    refused = "no control group with a memory controller is mounted"
-    for level in levels(Path("/"), "memory"):
-        folder = level.folder / f"devbench-test-{os.getpid()}"
-        try:
-            folder.mkdir()
-        except OSError as error:
-            refused = str(error)
-            continue
-        try:
-            name = "memory.limit_in_bytes" if level.version == 1 else "memory.max"
-            with (folder / name).open("r+") as file:
-                file.write(str(limit))
-            yield folder
-            return
-        except OSError as error:
-            refused = str(error)
-        finally:
-            folder.rmdir()
-    pytest.skip(f"control groups are not writable here: {refused}")

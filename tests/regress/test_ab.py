@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from devbench.model import Case, Target
-from devbench.regress.compare import Comparison, Row, SideInfo
+from devbench.regress.comparison import Comparison, Row, SideInfo
 from devbench.regress.interleave import Found
 from devbench.regress.looks import look, with_stillness
 from devbench.regress.pairs import log_ratio
@@ -205,6 +205,7 @@ def comparison(verdict: Any) -> Comparison:
             target="torch:cpu",
             verdict=verdict,
             gate="fine",
+            margin=0.03,
         )
         for case in CASES
     )
@@ -227,7 +228,7 @@ def moved(name: str) -> dict[str, Found]:
 def test_nothing_is_said_where_something_moved_that_should_not_have(
     control: str, words: str
 ) -> None:
-    rows = with_stillness(comparison("regressed"), moved(control), 0.03, {"torch:cpu"}).rows
+    rows = with_stillness(comparison("regressed"), moved(control), {"torch:cpu"}).rows
     assert rows[0].verdict == "regressed"
     assert (rows[1].verdict, rows[1].gate) == ("inconclusive", "open")
     assert rows[1].reason is not None
@@ -235,7 +236,7 @@ def test_nothing_is_said_where_something_moved_that_should_not_have(
 
 
 def test_another_version_of_the_framework_may_move_the_fixed_step() -> None:
-    rows = with_stillness(comparison("improved"), moved("yardstick"), 0.03, set()).rows
+    rows = with_stillness(comparison("improved"), moved("yardstick"), set()).rows
     assert [row.verdict for row in rows] == ["improved", "improved"]
 
 

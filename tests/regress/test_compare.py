@@ -9,7 +9,8 @@ import pytest
 
 from devbench.errors import NothingMeasured, UsageError
 from devbench.model import Case, Measurement
-from devbench.regress.compare import Comparison, Row, compare, compare_pairs
+from devbench.regress.compare import compare, compare_pairs
+from devbench.regress.comparison import Comparison, Row
 from devbench.regress.sides import side_of
 from devbench.stats.verdicts import judge, paired
 from tests.regress.factory import QUIET, failed, make_case, make_run, timed

@@ -15,7 +15,8 @@ from scipy.special import stdtr
 
 from devbench.errors import UsageError
 from devbench.model import Case, Target, Work
-from devbench.regress.compare import Row, compare
+from devbench.regress.compare import compare
+from devbench.regress.comparison import Row
 from devbench.regress.margins import (
     CaseCalibration,
     environment_of,

@@ -86,26 +86,6 @@ def test_a_process_that_has_just_worked_rests_before_its_next_turn_too(
     assert all(pids == {"base", "head"} for pids in asked)
 
 
-def test_turns_end_at_half_their_time_where_the_ratio_is_known(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    found = readings(monkeypatch, 0.001, "base", "head")
-    assert 10 <= len(found["base"].samples) <= 11
-    assert len(found["head"].samples) == len(found["base"].samples)
-
-
 def test_turns_take_all_their_time_where_it_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     found = readings(monkeypatch, 0.03, "base", "head")
     assert 20 <= len(found["base"].samples) <= 21
-
-
-def test_one_unsteady_process_of_three_keeps_all_of_them() -> None:
-    known = {"base": [1.0] * 12, "head": [1.05] * 12}
-    assert pairs._ratios_are_known(known)
-    unsteady = [1.0, 1.1] * 6
-    assert not pairs._ratios_are_known({**known, "again": unsteady})
-    assert not pairs._ratios_are_known({"base": unsteady, "head": [1.0] * 12})
-
-
-def test_too_few_turns_are_never_enough() -> None:
-    assert not pairs._ratios_are_known({"base": [1.0] * 5, "head": [1.0] * 5})

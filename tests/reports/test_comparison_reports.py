@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from devbench.regress.compare import Comparison, Row, SideInfo
+from devbench.regress.comparison import Comparison, Row, SideInfo
 from devbench.regress.environment_diff import Difference
 from devbench_reports.comparison_data import to_json, to_junit
 from devbench_reports.comparison_markdown import to_markdown

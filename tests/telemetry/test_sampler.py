@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from devbench.detection.cgroup import Level, levels
 from devbench.telemetry import Sampler, doubts
+from tests.control_groups import control_group
 from tests.detection.recorded import RecordedNvml
 from tests.telemetry.recorded import BOARD, END, GPU, Recording, write
 
@@ -168,7 +168,8 @@ def test_watching_costs_a_small_part_of_one_core() -> None:
 
 @linux
 def test_a_cpu_quota_is_seen_in_the_workers_own_group() -> None:
-    with quota_group(0.2) as folder, spinner() as worker:
+    a_fifth = {1: ("cpu.cfs_quota_us", "20000"), 2: ("cpu.max", "20000 100000")}
+    with control_group("cpu", a_fifth) as folder, spinner() as worker:
         (folder / "cgroup.procs").write_text(str(worker))
         with Sampler([], worker_pid=worker) as sampler:
             sampler.start_window()
@@ -178,49 +179,3 @@ def test_a_cpu_quota_is_seen_in_the_workers_own_group() -> None:
     assert summary.host.throttled_periods is not None
     assert summary.host.throttled_periods >= 2
     assert f" {summary.host.throttled_periods} periods" in sentence
-
-
-@contextmanager
-def quota_group(cpus: float) -> Iterator[Path]:
-    """A control group below this process's own, with a CPU quota; skips where that is not allowed."""
-    refused = "no control group with a CPU controller is mounted"
-    for level in levels(Path("/"), "cpu"):
-        folder = level.folder / f"devbench-test-{os.getpid()}"
-        try:
-            folder.mkdir()
-        except OSError as error:
-            refused = str(error)
-            continue
-        try:
-            _limit(level, folder, cpus)
-        except OSError as error:
-            refused = str(error)
-            folder.rmdir()
-            continue
-        try:
-            yield folder
-        finally:
-            _remove(folder)
-        return
-    pytest.skip(f"control groups are not writable here: {refused}")
-
-
-def _limit(level: Level, folder: Path, cpus: float) -> None:
-    quota = str(int(cpus * 100_000))
-    if level.version == 1:
-        (folder / "cpu.cfs_quota_us").write_text(quota)
-    else:  # open for update: the file of a group without the controller is not to be created
-        with (folder / "cpu.max").open("r+") as file:
-            file.write(f"{quota} 100000")
-
-
-def _remove(folder: Path) -> None:
-    until = time.monotonic() + 10
-    while True:  # a killed process leaves its group a moment later
-        try:
-            folder.rmdir()
-            return
-        except OSError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.05)
