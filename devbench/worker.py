@@ -23,6 +23,7 @@ from devbench import registry
 from devbench.declare import Benchmark
 from devbench.errors import DeclarationError, DevbenchError
 from devbench.frameworks.base import Framework
+from devbench.measure import binding
 from devbench.measure.bench import Bench
 from devbench.measure.cache import last_level_cache
 from devbench.measure.ceilings import CeilingMeter
@@ -79,6 +80,8 @@ class Worker:
         self._yardsticks: Yardsticks | None = None
         self._held: Held | None = None
         self._tick_s = clock_tick()
+        self._bystanders = binding.bystanders()
+        self._settled = False
 
     def serve(self, messages: queue.SimpleQueue[Message]) -> None:
         while True:
@@ -153,7 +156,9 @@ class Worker:
         except DevbenchError as error:
             self._send("measured", facts=_declared_wrongly(error))
             return
-        self._send("measured", facts=visit(bench, *self._visiting(message)))
+        facts = visit(bench, *self._visiting(message))
+        self._settle()
+        self._send("measured", facts=facts)
 
     def _hold(self, message: Message) -> None:
         """Build and warm up a case, and keep it for bursts."""
@@ -202,6 +207,14 @@ class Worker:
         if self._held is not None:
             self._held.keeping.close()
             self._held = None
+            self._settle()
+
+    def _settle(self) -> None:
+        """After the first case: what it made the framework import stays too, as in `_start`. It is half
+        of what a collection then looks at; later cases import little."""
+        if not self._settled:
+            gc.freeze()
+            self._settled = True
 
     def _bench(self, message: Message) -> Bench:
         """Raises DevbenchError for a suite that cannot be loaded."""
@@ -217,6 +230,7 @@ class Worker:
             Path(message["scratch"]),
             message.get("repeat", 1),
             _path(message["kept"]),
+            self._bystanders,
         )
 
     def _visiting(

@@ -20,7 +20,8 @@ from devbench.model import ParamValue
 @dataclass(frozen=True, slots=True)
 class Bench:
     """The case as this worker sees it, and the framework that runs it. repeat: steps taken for one.
-    kept: where inputs are kept from visit to visit (`devbench.measure.inputs.draw`)."""
+    kept: where inputs are kept from visit to visit (`devbench.measure.inputs.draw`). bystanders: threads
+    of the process that are neither the framework's nor the step's (`devbench.measure.binding`)."""
 
     benchmark: Benchmark
     params: Mapping[str, ParamValue]
@@ -31,6 +32,7 @@ class Bench:
     scratch: Path
     repeat: int = 1
     kept: Path | None = None
+    bystanders: frozenset[int] = frozenset()
 
     @property
     def address(self) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from devbench.declare import Step
 from devbench.errors import DeclarationError, Unsupported
 from devbench.frameworks.base import Framework, Timer
-from devbench.measure import memory, sampling
+from devbench.measure import binding, memory, sampling
 from devbench.measure.bench import Bench
 from devbench.measure.check import check
 from devbench.measure.inputs import case_dtype, held_bytes
@@ -125,8 +125,11 @@ def warmed_up(
 
             doing("warm-up")
             timer, where = framework.timer(address), bench.benchmark.where
+            worked = binding.watch(bench.bystanders)
             sample, more = _warm_up(step, timer, limits, tick_s, where)
-            yield Warm(sample, yardstick, step, peak, facts | more)
+            threads = worked() if address.lower().startswith("cpu") else ()
+            with binding.bound(threads, bench.threads) as facts["pinned"]:
+                yield Warm(sample, yardstick, step, peak, facts | more)
 
 
 def _warm_up(

@@ -35,7 +35,7 @@ from devbench.stats.verdicts import MARGIN, Estimate, Judgement
 from devbench.store import Store
 
 #: Seconds of turns for each process and case in a pair.
-SHARE_S: Final = 0.25
+SHARE_S: Final = 0.12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from devbench.plan import order
 from devbench.process import WorkerGone, WorkerProcess, WorkerTimeout
 from devbench.references import References
 from devbench.registry import Catalog, frameworks
-from devbench.regress.pairs import Reading, Turns, confine, log_ratio
+from devbench.regress.pairs import MALLOC, Reading, Turns, confine, log_ratio
 from devbench.regress.variant import Variant
 from devbench.runner import START_TIMEOUT_S, utc_now
 
@@ -152,7 +152,7 @@ class Interleaver:
     def _variables(self, role: str, target: Target) -> dict[str, str]:
         threads = target.threads or self.threads
         own = frameworks()[target.framework].environment(target, threads)
-        return own | self._variant(role).variables(self.stage)
+        return own | MALLOC | self._variant(role).variables(self.stage)
 
     def _await_ready(self, worker: WorkerProcess, role: str, target: Target) -> None:
         name = self._variant(role).name

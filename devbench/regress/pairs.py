@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from devbench.detection.files import parse_cpulist
+from devbench.measure.binding import by_core
 from devbench.model import Json
 from devbench.process import WorkerProcess
 
@@ -26,7 +26,7 @@ TURN_S: Final = 0.01
 TURN_SAMPLES: Final = 1
 #: Turns of each process: at most and, however slow a step is, at least.
 MOST_TURNS: Final = 40
-LEAST_TURNS: Final = 4
+LEAST_TURNS: Final = 6
 #: The yardstick is laid at every fifth turn.
 YARDSTICK_EVERY: Final = 5
 #: A process that uses less than a tenth of a CPU over so long is at rest. Thread pools spin for a while
@@ -36,6 +36,14 @@ YARDSTICK_EVERY: Final = 5
 REST_S: Final = 0.01
 REST_SHARE: Final = 0.1
 REST_LIMIT_S: Final = 0.1
+#: glibc's malloc raises its thresholds as it goes, to these at the most, and whether the top of the heap
+#: then goes back to the system after each step, to be faulted in again by the next, hangs on chance: a
+#: training step of torch took 6 ms in one process and 10 in the next, and spread by 26 % from pair to
+#: pair, with fixed thresholds by 2 % (mallopt(3); other systems ignore it).
+MALLOC: Final = {
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str((2 << 30) - 1),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +73,7 @@ def confine(pid: int, threads: int) -> None:
     """
     if not hasattr(os, "sched_setaffinity"):  # macOS
         return
-    cpus = sorted(os.sched_getaffinity(pid), key=lambda cpu: (_place_in_core(cpu), cpu))
-    os.sched_setaffinity(pid, cpus[:threads])
-
-
-def _place_in_core(cpu: int) -> int:
-    """0 for the first CPU of a core, 1 for its second; 0 where the system does not tell."""
-    file = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-    siblings = parse_cpulist(file.read_text()) if file.is_file() else ()
-    return siblings.index(cpu) if cpu in siblings else 0
+    os.sched_setaffinity(pid, by_core(os.sched_getaffinity(pid))[:threads])
 
 
 def log_ratio(over: Sequence[float], under: Sequence[float]) -> float:

@@ -57,12 +57,12 @@ def test_both_processes_of_a_pair_are_kept_to_the_same_cpus_and_to_no_more_than_
     assert os.sched_getaffinity(0) == allowed
 
 
-def test_the_second_thread_of_a_core_comes_after_the_first_of_every_core(
+def test_a_process_is_confined_to_as_many_cpus_as_it_has_threads(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     given: list[list[int]] = []
-    monkeypatch.setattr(pairs, "_place_in_core", lambda cpu: cpu % 2)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3})
+    monkeypatch.setattr(pairs, "by_core", lambda cpus: [0, 2, 1, 3])
     monkeypatch.setattr(os, "sched_setaffinity", lambda pid, cpus: given.append(list(cpus)))
     for threads in (1, 2, 3, 9):
         confine(1, threads)

@@ -19,7 +19,7 @@ from devbench.process import WorkerProcess
 from devbench.registry import Source, frameworks
 from devbench.regress.ab import SHARE_S
 from devbench.regress.interleave import LIMITS
-from devbench.regress.pairs import Turns, confine, log_ratio
+from devbench.regress.pairs import MALLOC, Turns, confine, log_ratio
 from devbench.runner import START_TIMEOUT_S
 from tests.bench.common import ROOT
 from tests.bench.power.steps import KINDS, SIZES, UNITS
@@ -56,7 +56,8 @@ def take_pair(folder: Path, seed: int) -> dict[str, dict[str, float]]:
     """
     threads = usable_threads()
     target = Target("torch", ("cpu",))
-    variables = frameworks()["torch"].environment(target, threads) | {"PYTHONPATH": str(ROOT)}
+    variables = frameworks()["torch"].environment(target, threads) | MALLOC
+    variables["PYTHONPATH"] = str(ROOT)
     waiting = [(kind, role) for kind in KINDS for role in roles(kind)]
     random.Random(seed).shuffle(waiting)
     found: dict[str, dict[str, float]] = {kind: {} for kind in KINDS}
