@@ -5,6 +5,7 @@ What happens is told as events, which the terminal shows as progress and a noteb
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -118,7 +119,8 @@ class Runner:
                     if round_ == 0:
                         # Not of a case that cannot fit: its reference holds twice as much.
                         self._references.prepare(
-                            [case for case in waiting if self._reason_to_skip(case) is None]
+                            [case for case in waiting if self._reason_to_skip(case) is None],
+                            self._left_s() / 10,
                         )
                     self._await_ready(worker, target)
                     with self._serving(target), self._sampler(worker, target) as sampler:
@@ -145,6 +147,12 @@ class Runner:
 
     def _time_is_up(self) -> bool:
         return self._deadline is not None and time.monotonic() >= self._deadline
+
+    def _left_s(self) -> float:
+        """Of the time budget; infinite without one."""
+        if self._deadline is None:
+            return math.inf
+        return max(0.0, self._deadline - time.monotonic())
 
     # ---- one case
 
@@ -312,10 +320,7 @@ class Runner:
     def _ceiling_s(self) -> float:
         """Time of a probe: as settled, or less, so that all of them (about 25) take a tenth of what
         a time budget leaves."""
-        settled = self.settings.ceiling_s
-        if self._deadline is None:
-            return settled
-        return min(settled, max(0.0, self._deadline - time.monotonic()) / 10 / 25)
+        return min(self.settings.ceiling_s, self._left_s() / 10 / 25)
 
     def _own(self, target: Target) -> list[Case]:
         return [case for case in self.cases if case.target == target]

@@ -79,6 +79,7 @@ class Worker:
         self._yardsticks: Yardsticks | None = None
         self._held: Held | None = None
         self._tick_s = clock_tick()
+        self._modules = 0
 
     def serve(self, messages: queue.SimpleQueue[Message]) -> None:
         while True:
@@ -117,9 +118,7 @@ class Worker:
             self._send("failed", detail=describe_error(error))
             return
         import_s = time.perf_counter() - start
-        # What the import made stays: a collection between two cases then takes milliseconds, not the
-        # 60 (torch) to 150 (TensorFlow) that it takes to look at all of it.
-        gc.freeze()
+        self._freeze_imports()
         self._framework, self._target, self._threads = framework, target, message["threads"]
         address = target.devices[0]
         cache = framework.cache_bytes(address) or last_level_cache()
@@ -153,7 +152,16 @@ class Worker:
         except DevbenchError as error:
             self._send("measured", facts=_declared_wrongly(error))
             return
-        self._send("measured", facts=visit(bench, *self._visiting(message)))
+        facts = visit(bench, *self._visiting(message))
+        self._freeze_imports()
+        self._send("measured", facts=facts)
+
+    def _freeze_imports(self) -> None:
+        """What an import made stays: a collection between two cases then takes milliseconds, not the
+        60 (torch) to 150 (TensorFlow) that it takes to look at all of it. A case is released by now."""
+        if len(sys.modules) > self._modules:
+            self._modules = len(sys.modules)
+            gc.freeze()
 
     def _hold(self, message: Message) -> None:
         """Build and warm up a case, and keep it for bursts."""
