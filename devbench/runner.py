@@ -225,6 +225,9 @@ class Runner:
                 facts["samples"] = tuple(facts.get("samples", ()))
                 facts["threads_used"] = self._target_facts(case.target).get("threads_used")
                 if telemetry is not None:
+                    self._target_facts(case.target).setdefault(
+                        "telemetry_unread", _unread(telemetry)
+                    )
                     facts["telemetry"] = _without_nulls(telemetry.to_json())
                 return facts
 
@@ -384,9 +387,15 @@ class Runner:
         self.sink.update_environment(self.run_id, self.environment)
 
 
+def _unread(telemetry: Summary) -> dict[str, Json]:
+    """Which figures the host and each GPU do not tell, and why: once a target, for it stays the same."""
+    gpus = {gpu.gpu: dict(gpu.unread) for gpu in telemetry.gpus if gpu.unread}
+    return {**telemetry.host.unread, **gpus}
+
+
 def _without_nulls(data: Json) -> Json:
     """Compact, since there is one a measurement: a field that is missing reads as null again. Why a
-    figure could not be read is the same each time and says nothing about this one."""
+    figure could not be read stands with the target."""
     if isinstance(data, dict):
         return {
             name: _without_nulls(value)

@@ -153,14 +153,17 @@ class Worker:
             self._send("measured", facts=_declared_wrongly(error))
             return
         facts = visit(bench, *self._visiting(message))
+        # Only now has nobody the step any more, whose parts may hold each other.
+        bench.framework.release()
         self._freeze_imports()
         self._send("measured", facts=facts)
 
     def _freeze_imports(self) -> None:
         """What an import made stays: a collection between two cases then takes milliseconds, not the
-        60 (torch) to 150 (TensorFlow) that it takes to look at all of it. A case is released by now."""
+        60 (torch) to 150 (TensorFlow) that it takes to look at all of it."""
         if len(sys.modules) > self._modules:
             self._modules = len(sys.modules)
+            gc.collect()  # what is frozen is never freed
             gc.freeze()
 
     def _hold(self, message: Message) -> None:
