@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from scipy.stats import mstats
@@ -32,14 +32,15 @@ def _nothing() -> None:
     return None
 
 
-def telemetry(cli: DevBench, minutes: float = 6.0, slot_s: float = 0.1, hz: float = 20.0) -> None:
+def telemetry(cli: DevBench, minutes: float = 4.0, slot_s: float = 0.1, hz: float = 20.0) -> None:
     """A worker repeats a step of 1 ms without a pause while the parent switches its sampler on and off,
     in the order on, off, off, on, and then the other way round.
 
     At 20 Hz, twice the rate of a run, so that there are samples in a slot as short as this: what slows
     this machine for a quarter of a second or longer meets both kinds of slots alike. A figure of four
-    slots is the difference of the log medians; a fifth of the figures at either end, where a neighbour
-    came or went in between, is left out of their mean and its t interval.
+    slots is the difference of the logs of their median steps, which is what a row shows, or of their mean
+    steps, which hides nothing; a fifth of the figures at either end, where a neighbour came or went in
+    between, is left out of the mean of the figures and its t interval.
     """
     gpus = [gpu.uuid for gpu in read_gpus()[0] if gpu.uuid]
     slots: list[tuple[bool, float, float]] = []
@@ -65,25 +66,26 @@ def telemetry(cli: DevBench, minutes: float = 6.0, slot_s: float = 0.1, hz: floa
                     samples += sampler.end_window().samples
         child.stdin.close()
         ends = np.array(json.loads(child.stdout.readline()))
-    figures = [100 * (on - off) for on, off in _of_four(slots, ends)]
-    low, high = mstats.trimmed_mean_ci(np.array(figures), (0.2, 0.2))
-    spread = np.subtract(*np.percentile(figures, [75, 25]))
-    print(
-        f"  {len(figures)} figures of 4 slots of {slot_s:g} s, half of them within {spread:.2f} %; "
-        f"{samples / (len(slots) / 2 * slot_s):.0f} samples a second"
-    )
-    line(
-        "telemetry on against off, 95 % interval",
-        f"{low:+.2f}..{high:+.2f} %",
-        "±0.5 %",
-        low >= -0.5 and high <= 0.5,
-    )
+    print(f"  {samples / (len(slots) / 2 * slot_s):.0f} samples a second in slots of {slot_s:g} s")
+    for name, middle in (("median", np.median), ("mean", np.mean)):
+        figures = 100 * np.array(list(_of_four(slots, ends, middle)))
+        low, high = mstats.trimmed_mean_ci(figures, (0.2, 0.2))
+        spread = np.subtract(*np.percentile(figures, [75, 25]))
+        print(f"  {name}: {len(figures)} figures, half of them within {spread:.2f} %")
+        line(
+            f"telemetry on against off, the {name} step: 95 % interval",
+            f"{low:+.2f}..{high:+.2f} %",
+            "±0.5 %",
+            low >= -0.5 and high <= 0.5,
+        )
 
 
 def _of_four(
-    slots: Sequence[tuple[bool, float, float]], ends: np.ndarray
-) -> Iterator[tuple[float, float]]:
-    """Mean log median of a step with the sampler on, and off, in each four slots (on, start, end).
+    slots: Sequence[tuple[bool, float, float]],
+    ends: np.ndarray,
+    middle: Callable[[np.ndarray], np.floating],
+) -> Iterator[float]:
+    """Log ratio of a step with the sampler on to one with it off, in each four slots (on, start, end).
 
     ends: when each step ended, which is when the next one began.
     """
@@ -93,8 +95,8 @@ def _of_four(
         for watched, start, end in slots[begin : begin + 4]:
             # Whole steps only: what began before the slot is not of it.
             inside = seconds[np.searchsorted(ends, start) : np.searchsorted(ends, end) - 1]
-            found[watched].append(float(np.log(np.median(inside))))
-        yield statistics.fmean(found[True]), statistics.fmean(found[False])
+            found[watched].append(float(np.log(middle(inside))))
+        yield statistics.fmean(found[True]) - statistics.fmean(found[False])
 
 
 def ceiling(cli: DevBench, rounds: int = 3) -> None:
