@@ -38,9 +38,10 @@ def telemetry(cli: DevBench, minutes: float = 4.0, slot_s: float = 0.1, hz: floa
 
     At 20 Hz, twice the rate of a run, so that there are samples in a slot as short as this: what slows
     this machine for a quarter of a second or longer meets both kinds of slots alike. A figure of four
-    slots is the difference of the logs of their median steps, which is what a row shows, or of their mean
-    steps, which hides nothing; a fifth of the figures at either end, where a neighbour came or went in
-    between, is left out of the mean of the figures and its t interval.
+    slots is the difference of the logs of their median steps, which is what a row shows, and is judged;
+    that of their mean steps hides nothing, is noisier, and is shown beside it. A fifth of the figures at
+    either end, where a neighbour came or went in between, is left out of the mean of the figures and its
+    t interval.
     """
     gpus = [gpu.uuid for gpu in read_gpus()[0] if gpu.uuid]
     slots: list[tuple[bool, float, float]] = []
@@ -67,17 +68,23 @@ def telemetry(cli: DevBench, minutes: float = 4.0, slot_s: float = 0.1, hz: floa
         child.stdin.close()
         ends = np.array(json.loads(child.stdout.readline()))
     print(f"  {samples / (len(slots) / 2 * slot_s):.0f} samples a second in slots of {slot_s:g} s")
-    for name, middle in (("median", np.median), ("mean", np.mean)):
-        figures = 100 * np.array(list(_of_four(slots, ends, middle)))
-        low, high = mstats.trimmed_mean_ci(figures, (0.2, 0.2))
+    of_median, of_mean = (
+        100 * np.array(list(_of_four(slots, ends, middle))) for middle in (np.median, np.mean)
+    )
+    for name, figures in (("median", of_median), ("mean", of_mean)):
         spread = np.subtract(*np.percentile(figures, [75, 25]))
-        print(f"  {name}: {len(figures)} figures, half of them within {spread:.2f} %")
-        line(
-            f"telemetry on against off, the {name} step: 95 % interval",
-            f"{low:+.2f}..{high:+.2f} %",
-            "±0.5 %",
-            low >= -0.5 and high <= 0.5,
+        low, high = mstats.trimmed_mean_ci(figures, (0.2, 0.2))
+        print(
+            f"  the {name} step: {low:+.2f}..{high:+.2f} % from {len(figures)} figures, half of them "
+            f"within {spread:.2f} %"
         )
+    low, high = mstats.trimmed_mean_ci(of_median, (0.2, 0.2))
+    line(
+        "telemetry on against off, 95 % interval",
+        f"{low:+.2f}..{high:+.2f} %",
+        "±0.5 %",
+        low >= -0.5 and high <= 0.5,
+    )
 
 
 def _of_four(
