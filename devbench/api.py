@@ -77,6 +77,7 @@ def run(
     threads: Sequence[int] = (),
     params: Mapping[str, Sequence[ParamValue]] | None = None,
     quick: bool = False,
+    thorough: bool = False,
     rounds: int | None = None,
     time_budget: float | None = None,
     crossover: bool = False,
@@ -109,7 +110,11 @@ def run(
         extra_suites=tuple(_source(one) for one in declared if one.suite == ""),
         label=label,
         settings=make_settings(
-            quick=quick, rounds=rounds, time_budget=time_budget, crossover=crossover
+            quick=quick,
+            thorough=thorough,
+            rounds=rounds,
+            time_budget=time_budget,
+            crossover=crossover,
         ),
     )
     session = sessions.prepare(request)
@@ -122,13 +127,25 @@ def run(
 
 
 def make_settings(
-    *, quick: bool, rounds: int | None, time_budget: float | None, crossover: bool
+    *,
+    quick: bool,
+    thorough: bool,
+    rounds: int | None,
+    time_budget: float | None,
+    crossover: bool,
 ) -> Settings:
-    """Settings from what was asked for, everything else by default."""
+    """Settings from what was asked for, everything else by default.
+
+    Raises UsageError for both `quick` and `thorough`, for no rounds, and for a budget that is none.
+    """
+    if quick and thorough:
+        raise UsageError("--quick and --thorough exclude each other; give one of them")
     changes: dict[str, Any] = {"time_budget_s": time_budget, "crossover": crossover}
     if rounds is not None:
         changes["rounds"] = rounds
-    return Settings.for_quick(**changes) if quick else Settings(**changes)
+    if quick:
+        return Settings.for_quick(**changes)
+    return Settings.for_thorough(**changes) if thorough else Settings(**changes)
 
 
 def _source(benchmark: Benchmark) -> registry.Source:

@@ -240,6 +240,11 @@ def benchmark(
                     raise refuse(
                         f"axis {axis!r} has the value {value!r}; [ ] , = @ ; are kept for case ids"
                     )
+                if value not in ENGINE_AXES.get(axis, (value,)):
+                    known = ", ".join(map(str, ENGINE_AXES[axis]))
+                    raise refuse(
+                        f"axis {axis!r} has the value {value!r}; devbench serves it, and knows: {known}"
+                    )
                 if axis == "dtype" and value not in model.DTYPES:
                     raise refuse(f"unknown dtype {value!r}; known: {', '.join(model.DTYPES)}")
                 if axis == size and (isinstance(value, str | bool) or value <= 0):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,9 +11,10 @@ from devbench.model import Case, format_params
 from devbench.process import WorkerGone, WorkerProcess, WorkerTimeout
 from devbench.registry import Catalog
 
-#: Above this many operations a reference is computed only when its case is really visited; below,
-#: while the framework is being imported, when nothing is timed anyway.
-CHEAP_FLOPS = 5e9
+#: Above this many operations (some seconds on two CPUs) a reference is computed only when its case is
+#: really visited; below, in a row while the framework is being imported, when nothing is timed anyway. On
+#: its own each of them starts a process, which takes a second.
+CHEAP_FLOPS = 1e11
 
 
 class References:
@@ -29,10 +32,11 @@ class References:
         self._without_room: set[str] = set()
         self._worker: WorkerProcess | None = None
 
-    def prepare(self, cases: Iterable[Case]) -> None:
-        """Compute the cheap ones among the references of `cases`."""
+    def prepare(self, cases: Iterable[Case], limit_s: float = math.inf) -> None:
+        """Compute the cheap ones among the references of `cases`, as many as are begun in time."""
+        end = time.monotonic() + limit_s
         for case in cases:
-            if (case.work.flops or 0) <= CHEAP_FLOPS:
+            if (case.work.flops or 0) <= CHEAP_FLOPS and time.monotonic() < end:
                 self.get(case)
         self.rest()
 
@@ -50,7 +54,7 @@ class References:
         return _key(case) in self._without_room
 
     def _compute(self, case: Case) -> Path | str:
-        path = self._folder / f"reference-{len(self._answers)}.npz"
+        path = self._folder / f"reference-{len(self._answers)}"
         if self._worker is None:
             self._worker = WorkerProcess({}, self._log)
         self._worker.send(

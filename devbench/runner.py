@@ -5,6 +5,7 @@ What happens is told as events, which the terminal shows as progress and a noteb
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -118,7 +119,8 @@ class Runner:
                     if round_ == 0:
                         # Not of a case that cannot fit: its reference holds twice as much.
                         self._references.prepare(
-                            [case for case in waiting if self._reason_to_skip(case) is None]
+                            [case for case in waiting if self._reason_to_skip(case) is None],
+                            self._left_s() / 10,
                         )
                     self._await_ready(worker, target)
                     with self._serving(target), self._sampler(worker, target) as sampler:
@@ -145,6 +147,12 @@ class Runner:
 
     def _time_is_up(self) -> bool:
         return self._deadline is not None and time.monotonic() >= self._deadline
+
+    def _left_s(self) -> float:
+        """Of the time budget; infinite without one."""
+        if self._deadline is None:
+            return math.inf
+        return max(0.0, self._deadline - time.monotonic())
 
     # ---- one case
 
@@ -217,6 +225,9 @@ class Runner:
                 facts["samples"] = tuple(facts.get("samples", ()))
                 facts["threads_used"] = self._target_facts(case.target).get("threads_used")
                 if telemetry is not None:
+                    self._target_facts(case.target).setdefault(
+                        "telemetry_unread", _unread(telemetry)
+                    )
                     facts["telemetry"] = _without_nulls(telemetry.to_json())
                 return facts
 
@@ -312,10 +323,7 @@ class Runner:
     def _ceiling_s(self) -> float:
         """Time of a probe: as settled, or less, so that all of them (about 25) take a tenth of what
         a time budget leaves."""
-        settled = self.settings.ceiling_s
-        if self._deadline is None:
-            return settled
-        return min(settled, max(0.0, self._deadline - time.monotonic()) / 10 / 25)
+        return min(self.settings.ceiling_s, self._left_s() / 10 / 25)
 
     def _own(self, target: Target) -> list[Case]:
         return [case for case in self.cases if case.target == target]
@@ -379,9 +387,15 @@ class Runner:
         self.sink.update_environment(self.run_id, self.environment)
 
 
+def _unread(telemetry: Summary) -> dict[str, Json]:
+    """Which figures the host and each GPU do not tell, and why: once a target, for it stays the same."""
+    gpus = {gpu.gpu: dict(gpu.unread) for gpu in telemetry.gpus if gpu.unread}
+    return {**telemetry.host.unread, **gpus}
+
+
 def _without_nulls(data: Json) -> Json:
     """Compact, since there is one a measurement: a field that is missing reads as null again. Why a
-    figure could not be read is the same each time and says nothing about this one."""
+    figure could not be read stands with the target."""
     if isinstance(data, dict):
         return {
             name: _without_nulls(value)

@@ -81,7 +81,7 @@ class Worker:
         self._held: Held | None = None
         self._tick_s = clock_tick()
         self._bystanders = binding.bystanders()
-        self._settled = False
+        self._modules = 0
 
     def serve(self, messages: queue.SimpleQueue[Message]) -> None:
         while True:
@@ -120,9 +120,7 @@ class Worker:
             self._send("failed", detail=describe_error(error))
             return
         import_s = time.perf_counter() - start
-        # What the import made stays: a collection between two cases then takes milliseconds, not the
-        # 60 (torch) to 150 (TensorFlow) that it takes to look at all of it.
-        gc.freeze()
+        self._freeze_imports()
         self._framework, self._target, self._threads = framework, target, message["threads"]
         address = target.devices[0]
         cache = framework.cache_bytes(address) or last_level_cache()
@@ -157,8 +155,18 @@ class Worker:
             self._send("measured", facts=_declared_wrongly(error))
             return
         facts = visit(bench, *self._visiting(message))
-        self._settle()
+        # Only now has nobody the step any more, whose parts may hold each other.
+        bench.framework.release()
+        self._freeze_imports()
         self._send("measured", facts=facts)
+
+    def _freeze_imports(self) -> None:
+        """What an import made stays: a collection between two cases then takes milliseconds, not the
+        60 (torch) to 150 (TensorFlow) that it takes to look at all of it."""
+        if len(sys.modules) > self._modules:
+            self._modules = len(sys.modules)
+            gc.collect()  # what is frozen is never freed
+            gc.freeze()
 
     def _hold(self, message: Message) -> None:
         """Build and warm up a case, and keep it for bursts."""
@@ -198,23 +206,21 @@ class Worker:
         self._send("taken", facts=outcome(held.bench, take))
 
     def _drop(self) -> None:
-        held = self._held
-        facts = {} if held is None else outcome(held.bench, lambda: closing(held.bench, held.warm))
+        facts = self._close()
         self._release()
         self._send("dropped", facts=facts)
 
+    def _close(self) -> dict[str, Any]:
+        held = self._held
+        return {} if held is None else outcome(held.bench, lambda: closing(held.bench, held.warm))
+
     def _release(self) -> None:
         if self._held is not None:
+            framework = self._held.bench.framework
             self._held.keeping.close()
             self._held = None
-            self._settle()
-
-    def _settle(self) -> None:
-        """After the first case: what it made the framework import stays too, as in `_start`. It is half
-        of what a collection then looks at; later cases import little."""
-        if not self._settled:
-            gc.freeze()
-            self._settled = True
+            framework.release()
+            self._freeze_imports()
 
     def _bench(self, message: Message) -> Bench:
         """Raises DevbenchError for a suite that cannot be loaded."""

@@ -89,6 +89,7 @@ def test_a_name_that_a_case_id_cannot_hold_is_refused(name: str) -> None:
         ({"observed": [1]}, "'observed' cannot be an axis"),
         ({"dtype": ["float31"]}, "unknown dtype 'float31'; known: float64, float32"),
         ({"dtype": [32]}, "unknown dtype 32"),
+        ({"cache": ["hot", "lukewarm"]}, "axis 'cache' has the value 'lukewarm'"),
     ],
 )
 def test_an_axis_that_cannot_be_is_refused(axes: Mapping[str, Any], message: str) -> None:

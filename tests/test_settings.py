@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from devbench.api import make_settings
 from devbench.errors import UsageError
 from devbench.settings import Settings
 
@@ -34,6 +36,18 @@ def test_quick_is_one_round_and_shorter_in_everything() -> None:
 def test_quick_leaves_what_was_asked_for() -> None:
     quick = Settings.for_quick(rounds=3, time_budget_s=60.0)
     assert (quick.rounds, quick.time_budget_s, quick.quick) == (3, 60.0, True)
+
+
+def test_thorough_is_fifteen_rounds_each_as_by_default() -> None:
+    thorough = Settings.for_thorough()
+    assert thorough.rounds == 15
+    assert replace(thorough, rounds=Settings().rounds) == Settings()
+    assert Settings.for_thorough(rounds=20).rounds == 20
+
+
+def test_quick_and_thorough_together_are_refused() -> None:
+    with pytest.raises(UsageError, match="--quick and --thorough exclude each other"):
+        make_settings(quick=True, thorough=True, rounds=None, time_budget=None, crossover=False)
 
 
 @given(

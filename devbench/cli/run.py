@@ -40,9 +40,16 @@ def run(
     quick: Annotated[
         bool, typer.Option("--quick", help="One round over each benchmark's short sweep.")
     ] = False,
+    thorough: Annotated[
+        bool, typer.Option("--thorough", help="Fifteen rounds, for narrower intervals.")
+    ] = False,
     rounds: Annotated[
         int | None,
-        typer.Option("--rounds", metavar="N", help="Fresh workers a device (default 5, quick 1)."),
+        typer.Option(
+            "--rounds",
+            metavar="N",
+            help="Fresh workers a device (default 5, quick 1, thorough 15).",
+        ),
     ] = None,
     time_budget: Annotated[
         float | None,
@@ -80,7 +87,7 @@ def run(
 
     given = [
         *(select, device, framework, threads, param),
-        *(quick, rounds, time_budget, crossover, label),
+        *(quick, thorough, rounds, time_budget, crossover, label),
     ]
     if resume is not None and any(given):
         raise UsageError(
@@ -96,7 +103,11 @@ def run(
         suite_paths=tuple(suite_path or ()),
         label=label,
         settings=make_settings(
-            quick=quick, rounds=rounds, time_budget=time_budget, crossover=crossover
+            quick=quick,
+            thorough=thorough,
+            rounds=rounds,
+            time_budget=time_budget,
+            crossover=crossover,
         ),
     )
     # The report's place and the store are tried first: minutes of measuring must not end in a refusal.

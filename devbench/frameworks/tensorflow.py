@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 
 class TensorFlowFramework:
+    #: Bus ids come from a list that opens a context on every GPU, which a worker of one must not.
+    _lists_devices = True
+
     name = "tensorflow"
     extra = "tensorflow"
     module = "tensorflow"
@@ -44,6 +47,7 @@ class TensorFlowFramework:
 
     def start(self, target: Target | None, threads: int) -> None:
         self.adopt()
+        self._lists_devices = target is None
         tf = self._tf
         # float32 means float32 in both frameworks; TensorFlow has TF32 on by default.
         tf.config.experimental.enable_tensor_float_32_execution(False)
@@ -71,7 +75,7 @@ class TensorFlowFramework:
         tf = self._tf
         devices = [Device("tensorflow", "CPU:0", "cpu", "CPU", "cpu", dtypes=self._dtypes("CPU:0"))]
         gpus = tf.config.list_physical_devices("GPU")
-        bus_ids = self._bus_ids() if gpus else {}
+        bus_ids = self._bus_ids() if gpus and self._lists_devices else {}
         for index, gpu in enumerate(gpus):
             facts = tf.config.experimental.get_device_details(gpu)
             capability = facts.get("compute_capability")

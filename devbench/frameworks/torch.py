@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from devbench.frameworks.base import NO_TF32, FrameworkView, Timer, WallTimer
 from devbench.frameworks.probes import Probes
@@ -18,6 +18,20 @@ from devbench.model import DTYPES, Device, DType, Json, Target
 
 if TYPE_CHECKING:
     import numpy as np
+
+
+#: Kinds of devices of which there may be several, so that a call means one of them.
+_NUMBERED: Final = ("cuda", "xpu")
+
+#: What errors other than `torch.OutOfMemoryError` say when there is no memory left: the allocator of the
+#: CPU, MPS, the CUDA driver (kernels, pinned memory), cuBLAS, and the drivers of XPUs.
+_NO_MEMORY: Final = (
+    "can't allocate memory",
+    "MPS backend out of memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "OUT_OF_DEVICE_MEMORY",
+)
 
 
 class EventTimer:
@@ -140,11 +154,12 @@ class TorchFramework:
     def _mps_device(self) -> Device:
         """An Apple GPU works in the host's memory; its share is what Metal recommends at most."""
         most = getattr(self._torch.mps, "recommended_max_memory", None)
+        name = getattr(self._torch.backends.mps, "get_name", None)
         return Device(
             "torch",
             "mps",
             "mps",
-            "Apple GPU",
+            "Apple GPU" if name is None else str(name()),  # "Apple M1", as datasheets call the chip
             "mps",
             None if most is None else int(most()),
             unified_memory=True,
@@ -200,7 +215,8 @@ class TorchFramework:
         return address
 
     def scope(self, address: str) -> AbstractContextManager[Any]:
-        return self._torch.cuda.device(address) if address.startswith("cuda") else nullcontext()
+        kind = address.split(":")[0]
+        return getattr(self._torch, kind).device(address) if kind in _NUMBERED else nullcontext()
 
     @contextmanager
     def math(self, dtype: DType) -> Iterator[None]:
@@ -247,7 +263,10 @@ class TorchFramework:
 
     def synchronize(self, address: str) -> None:
         kind = address.split(":")[0]
-        if kind != "cpu":
+        if kind in _NUMBERED:
+            # By its address: without one it is the current device that is waited for.
+            getattr(self._torch, kind).synchronize(address)
+        elif kind != "cpu":
             getattr(self._torch, kind).synchronize()
 
     def timer(self, address: str) -> Timer:
@@ -267,21 +286,31 @@ class TorchFramework:
         return int(self._torch.cuda.get_device_properties(address).L2_cache_size)
 
     def is_out_of_memory(self, error: BaseException) -> bool:
-        # Allocation failures on the CPU are a plain RuntimeError from DefaultCPUAllocator.
-        return isinstance(error, self._torch.OutOfMemoryError | MemoryError) or (
-            isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-        )
+        if isinstance(error, self._torch.OutOfMemoryError | MemoryError):
+            return True
+        text = str(error)
+        return isinstance(error, RuntimeError) and any(words in text for words in _NO_MEMORY)
 
     def reset_peak_memory(self, address: str) -> None:
-        if address.startswith("cuda"):
-            self._torch.cuda.reset_peak_memory_stats(address)
+        if told := self._memory_told(address):
+            told.reset_peak_memory_stats(address)
 
     def peak_memory(self, address: str) -> int | None:
-        if address.startswith("cuda"):
-            return int(self._torch.cuda.max_memory_allocated(address))
-        return None
+        told = self._memory_told(address)
+        return None if told is None else int(told.max_memory_allocated(address))
+
+    def _memory_told(self, address: str) -> Any:
+        """torch.cuda or torch.xpu, whose allocators count; None elsewhere, and before torch 2.6 for XPU."""
+        kind = address.split(":")[0]
+        module = getattr(self._torch, kind) if kind in _NUMBERED else None
+        return module if hasattr(module, "max_memory_allocated") else None
 
     def release(self) -> None:
         gc.collect()
-        if self._torch.cuda.is_available():
-            self._torch.cuda.empty_cache()
+        torch = self._torch
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if torch.backends.mps.is_available():
+            torch.mps.empty_cache()
+        if hasattr(torch, "xpu") and torch.xpu.is_available():
+            torch.xpu.empty_cache()

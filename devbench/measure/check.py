@@ -10,6 +10,7 @@ import numpy as np
 
 from devbench.declare import Benchmark, Product, Step
 from devbench.errors import DeclarationError
+from devbench.measure import kept as kept_files
 from devbench.measure import numerics, sketch
 from devbench.measure.bench import Bench
 from devbench.measure.inputs import as_reference, case_dtype, draw, held_bytes
@@ -29,9 +30,7 @@ def write_reference(
         arrays |= (
             sketch.parts(name, leaf) if isinstance(leaf, Product) else {name: np.asarray(leaf)}
         )
-    part = path.with_suffix(".part.npz")
-    np.savez(part, **arrays)  # type: ignore[arg-type]  # the stubs take the names for options
-    part.replace(path)
+    kept_files.write(arrays, path)
 
 
 def check(
@@ -61,8 +60,7 @@ def check(
     elif kind == "exact":
         verdict = numerics.bit_equal(observed, host)
     else:
-        with np.load(expected_file) as stored:
-            expected = dict(stored)
+        expected = kept_files.read(expected_file)
         if hasattr(benchmark.definition, "closed_form"):
             inputs = as_reference(host)
             more = benchmark.call("closed_form", bench.params, observed=observed, **inputs)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import pickle
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -15,6 +14,7 @@ import numpy as np
 
 from devbench.declare import ARGUMENTS, ENGINE_AXES, Benchmark
 from devbench.errors import DeclarationError
+from devbench.measure import kept as files
 from devbench.measure.tree import leaves, tree_map
 from devbench.model import DType, ParamValue, dtype, format_params
 
@@ -50,16 +50,30 @@ def draw(
         for name, value in params.items()
         if name in named or (every and name not in {"dtype", *ENGINE_AXES})
     }
+    target = case_dtype(params)
+    if kept is None:
+        return _drawn(benchmark, params, point, target, seed)
+    file = kept / f"inputs-{_digest(benchmark, point).hex()}-{target.name}-{seed}"
+    if file.exists():
+        return files.read(file)  # type: ignore[no-any-return]
+    start = time.monotonic()
+    inputs = _drawn(benchmark, params, point, target, seed)
+    if time.monotonic() - start >= WORTH_KEEPING_S and _fits(inputs, kept):
+        files.write(inputs, file)
+    return inputs
+
+
+def _drawn(
+    benchmark: Benchmark,
+    params: Mapping[str, ParamValue],
+    point: Mapping[str, ParamValue],
+    target: DType,
+    seed: int,
+) -> dict[str, Any]:
+    """point: those of the params that `inputs` asks for."""
     of_seed = {name: value for name, value in point.items() if name != "dtype"}
     rng = np.random.default_rng([seed, int.from_bytes(_digest(benchmark, of_seed)[:8], "little")])
-    file = None if kept is None else kept / f"inputs-{_digest(benchmark, point).hex()}-{seed}"
-    if file is not None and file.exists():
-        drawn = pickle.loads(file.read_bytes())
-    else:
-        start = time.monotonic()
-        drawn = benchmark.call("inputs", params, rng=rng)
-        if file is not None and time.monotonic() - start >= WORTH_KEEPING_S:
-            _keep(drawn, file)
+    drawn = benchmark.call("inputs", params, rng=rng)
     if not isinstance(drawn, Mapping):
         raise DeclarationError(
             f"{benchmark.name}.inputs must return a dict of arrays, not {type(drawn).__name__}",
@@ -71,7 +85,6 @@ def draw(
                 f"{benchmark.name}.inputs: {name!r} is the name of another argument; rename it",
                 benchmark.where,
             )
-    target = case_dtype(params)
     _refuse(benchmark, drawn, _foreign)
     inputs = {
         name: tree_map(lambda leaf: rounded(leaf, target), value) for name, value in drawn.items()
@@ -85,13 +98,9 @@ def _digest(benchmark: Benchmark, point: Mapping[str, ParamValue]) -> bytes:
     return hashlib.sha256(f"{benchmark.name}[{format_params(dict(point))}]".encode()).digest()
 
 
-def _keep(drawn: Any, file: Path) -> None:
-    """Whole or not at all, so that a process that is ended leaves no half of it."""
-    data = pickle.dumps(drawn, protocol=pickle.HIGHEST_PROTOCOL)
-    if len(data) < PART_OF_DISK * shutil.disk_usage(file.parent).free:
-        part = file.with_suffix(".part")
-        part.write_bytes(data)
-        part.replace(file)
+def _fits(inputs: Any, folder: Path) -> bool:
+    held = sum(leaf.nbytes for _, leaf in leaves(inputs))
+    return bool(held < PART_OF_DISK * shutil.disk_usage(folder).free)
 
 
 def _refuse(benchmark: Benchmark, tree: Any, problem: Callable[[Any], str | None]) -> None:

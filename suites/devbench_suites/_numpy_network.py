@@ -16,7 +16,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 Array: TypeAlias = np.ndarray
 Weights: TypeAlias = Mapping[str, Array]
 
-#: Samples that are taken through the network together, to bound the memory of the windows.
+#: Images that are taken through the network together, to bound the memory of the windows.
 _CHUNK: Final = 64
 #: The least distance of an activation from a kink. Float32 errors of activations stay below 1e-6.
 _MARGIN: Final = 1e-5
@@ -246,13 +246,11 @@ class Network:
         return {"loss": loss, "gradients": gradients}
 
     def logits(self, images: Array) -> Array:
-        return np.concatenate(
-            [_forward(self.layers, images[part]) for part in _chunks(len(images))]
-        )
+        return np.concatenate([_forward(self.layers, images[part]) for part in _chunks(images)])
 
     def loss_and_gradients(self, images: Array, labels: Array) -> tuple[Array, dict[str, Array]]:
         total, gradients = 0.0, dict[str, Array]()
-        for part in _chunks(len(images)):
+        for part in _chunks(images):
             logits = _forward(self.layers, images[part])
             losses, dy = _softmax_cross_entropy(logits, labels[part])
             total += losses.sum()
@@ -263,7 +261,7 @@ class Network:
     def margins(self, images: Array) -> Array:
         """For each sample, how near it comes to a point where the gradient jumps."""
         nearest = []
-        for part in _chunks(len(images)):
+        for part in _chunks(images):
             x, margin = images[part], np.full(len(images[part]), np.inf)
             for layer in self.layers:
                 if isinstance(layer, ReLU | MaxPool):
@@ -273,8 +271,11 @@ class Network:
         return np.concatenate(nearest)
 
 
-def _chunks(samples: int) -> Iterator[slice]:
-    return (slice(start, start + _CHUNK) for start in range(0, samples, _CHUNK))
+def _chunks(images: Array) -> Iterator[slice]:
+    """All samples of plain features at once: each chunk costs a pass over all gradients."""
+    samples = len(images)
+    together = _CHUNK if images.ndim > 2 else max(1, samples)
+    return (slice(start, start + together) for start in range(0, samples, together))
 
 
 def _softmax_cross_entropy(logits: Array, labels: Array) -> tuple[Array, Array]:

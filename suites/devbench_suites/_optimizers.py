@@ -68,11 +68,16 @@ class Adam:
         self, weights: Mapping[str, np.ndarray], gradients: Mapping[str, np.ndarray]
     ) -> dict[str, np.ndarray]:
         """The weights after one step from a fresh state: both corrected moments are g and g²."""
-        return {
-            name: weight
-            - self.learning_rate * gradients[name] / (np.abs(gradients[name]) + self.epsilon)
-            for name, weight in weights.items()
-        }
+        return {name: self._updated(weight, gradients[name]) for name, weight in weights.items()}
+
+    def _updated(self, weight: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+        """In one array: of a large layer each further one costs more than the arithmetic."""
+        update: np.ndarray = np.abs(gradient, dtype=np.float64)
+        update += self.epsilon
+        np.divide(gradient, update, out=update)
+        update *= self.learning_rate
+        np.subtract(weight, update, out=update)
+        return update
 
 
 @dataclass(frozen=True, slots=True)

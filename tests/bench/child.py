@@ -1,13 +1,13 @@
 """A process with torch that answers each line of its input with one figure.
 
-``python -m tests.bench.child slots 0.2`` or ``… ceiling``.
+``python -m tests.bench.child ceiling``; with ``stamps`` it repeats a step until its input ends.
 """
 
 from __future__ import annotations
 
 import os
-import statistics
 import sys
+import threading
 import time
 
 from devbench.frameworks.base import Framework
@@ -23,8 +23,8 @@ THREADS = int(os.environ["OMP_NUM_THREADS"])
 PROBE_S = 0.3
 
 
-def slots(slot_s: float) -> None:
-    """A line is a slot; the answer is the median seconds of a step of about 1 ms in it."""
+def stamps() -> None:
+    """Repeats a step of about 1 ms until its input ends; then tells when each of them ended."""
     hundred = make_step(100)
     hundred()
     start = time.perf_counter()
@@ -32,13 +32,19 @@ def slots(slot_s: float) -> None:
         hundred()
     step = make_step(max(1, round(100 * 1e-3 / ((time.perf_counter() - start) / 50))))
     step()
-    for _ in sys.stdin:
-        samples = []
-        until = time.perf_counter() + slot_s
-        while (begun := time.perf_counter()) < until:
-            step()
-            samples.append(time.perf_counter() - begun)
-        print(statistics.median(samples), flush=True)
+    print("ready", flush=True)
+    told = threading.Event()
+
+    def listen() -> None:
+        sys.stdin.read()
+        told.set()
+
+    threading.Thread(target=listen, daemon=True).start()
+    ends: list[float] = []
+    while not told.is_set():
+        step()
+        ends.append(time.perf_counter())
+    print(ends, flush=True)
 
 
 def ceiling() -> None:
@@ -75,7 +81,7 @@ def _timer() -> float:
 
 if __name__ == "__main__":
     match sys.argv[1:]:
-        case ["slots", seconds]:
-            slots(float(seconds))
+        case ["stamps"]:
+            stamps()
         case ["ceiling"]:
             ceiling()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import subprocess
 import sys
-from contextlib import nullcontext
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from scipy.stats import mstats
 
 import devbench
 from devbench.detection import read_gpus, usable_threads
 from devbench.frameworks.base import WallTimer
-from devbench.stats.intervals import log_t_interval
 from devbench.telemetry import Sampler
 from tests.bench.common import ROOT, installed, line
 from tests.helpers import DevBench
@@ -28,33 +32,78 @@ def _nothing() -> None:
     return None
 
 
-def telemetry(cli: DevBench, pairs: int = 200, slot_s: float = 0.2) -> None:
-    """A worker times a step of 1 ms in slots, the parent's sampler at work in every other one.
+def telemetry(cli: DevBench, minutes: float = 4.0, slot_s: float = 0.1, hz: float = 20.0) -> None:
+    """A worker repeats a step of 1 ms without a pause while the parent switches its sampler on and off,
+    in the order on, off, off, on, and then the other way round.
 
-    Medians of neighbouring slots, the order swapped every pair; the t interval of their log ratio.
+    At 20 Hz, twice the rate of a run, so that there are samples in a slot as short as this: what slows
+    this machine for a quarter of a second or longer meets both kinds of slots alike. A figure of four
+    slots is the difference of the logs of their median steps, which is what a row shows, and is judged;
+    that of their mean steps hides nothing, is noisier, and is shown beside it. A fifth of the figures at
+    either end, where a neighbour came or went in between, is left out of the mean of the figures and its
+    t interval.
     """
     gpus = [gpu.uuid for gpu in read_gpus()[0] if gpu.uuid]
-    ratios = []
-    with _child(cli, "slots", str(slot_s)) as child:
-        for pair in range(pairs):
-            found = {}
-            for watched in (True, False) if pair % 2 == 0 else (False, True):
-                with Sampler(gpus, worker_pid=child.pid) if watched else nullcontext() as sampler:
-                    if sampler is not None:
-                        sampler.start_window()
-                    found[watched] = _ask(child)
-                    if sampler is not None:
-                        assert sampler.end_window().samples >= 1
-            ratios.append(found[True] / found[False])
-    interval = log_t_interval(ratios)
-    assert interval is not None
-    low, high = (100 * (end - 1) for end in interval)
+    slots: list[tuple[bool, float, float]] = []
+    samples = 0
+    with _child(cli, "stamps") as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdout.readline()  # the step is warm
+        until = time.perf_counter() + 60 * minutes
+        while time.perf_counter() < until:
+            first = len(slots) // 4 % 2 == 0
+            for watched in (first, not first, not first, first):
+                if not watched:
+                    start = time.perf_counter()
+                    time.sleep(slot_s)
+                    slots.append((False, start, time.perf_counter()))
+                    continue
+                with Sampler(gpus, worker_pid=child.pid, hz=hz) as sampler:
+                    sampler.start_window()
+                    start = time.perf_counter()
+                    time.sleep(slot_s)
+                    slots.append((True, start, time.perf_counter()))
+                    samples += sampler.end_window().samples
+        child.stdin.close()
+        ends = np.array(json.loads(child.stdout.readline()))
+    print(f"  {samples / (len(slots) / 2 * slot_s):.0f} samples a second in slots of {slot_s:g} s")
+    of_median, of_mean = (
+        100 * np.array(list(_of_four(slots, ends, middle))) for middle in (np.median, np.mean)
+    )
+    for name, figures in (("median", of_median), ("mean", of_mean)):
+        spread = np.subtract(*np.percentile(figures, [75, 25]))
+        low, high = mstats.trimmed_mean_ci(figures, (0.2, 0.2))
+        print(
+            f"  the {name} step: {low:+.2f}..{high:+.2f} % from {len(figures)} figures, half of them "
+            f"within {spread:.2f} %"
+        )
+    low, high = mstats.trimmed_mean_ci(of_median, (0.2, 0.2))
     line(
-        f"telemetry on against off, {pairs} pairs of slots of {slot_s:g} s",
+        "telemetry on against off, 95 % interval",
         f"{low:+.2f}..{high:+.2f} %",
         "±0.5 %",
         low >= -0.5 and high <= 0.5,
     )
+
+
+def _of_four(
+    slots: Sequence[tuple[bool, float, float]],
+    ends: np.ndarray,
+    middle: Callable[[np.ndarray], np.floating],
+) -> Iterator[float]:
+    """Log ratio of a step with the sampler on to one with it off, in each four slots (on, start, end).
+
+    ends: when each step ended, which is when the next one began.
+    """
+    seconds = np.diff(ends)
+    for begin in range(0, len(slots) - 3, 4):
+        found: dict[bool, list[float]] = {True: [], False: []}
+        for watched, start, end in slots[begin : begin + 4]:
+            # Whole steps only: what began before the slot is not of it.
+            inside = seconds[np.searchsorted(ends, start) : np.searchsorted(ends, end) - 1]
+            found[watched].append(float(np.log(middle(inside))))
+        yield statistics.fmean(found[True]) - statistics.fmean(found[False])
 
 
 def ceiling(cli: DevBench, rounds: int = 3) -> None:

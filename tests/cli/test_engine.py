@@ -15,11 +15,12 @@ from devbench.detection import read_host
 from devbench.detection.peaks import find_core
 from devbench.process import oom_kills
 from devbench.telemetry.clocks import CpuClocks
+from devbench.telemetry.rapl import read_packages
 from tests.control_groups import control_group
 from tests.helpers import DevBench, environment
 
 SUITE = '''
-import os, time
+import os, time, weakref
 from pathlib import Path
 import numpy as np
 from devbench import Step, Work, benchmark
@@ -69,6 +70,31 @@ class Slowing(Simple):
         return Step(run)
 
 
+HELD = []
+
+
+@benchmark(name="held", axes={"n": [1, 3]}, quick={"n": [1, 3]})
+class Held(Simple):
+    """Its step holds itself, as a network does; the next case must find nothing of it."""
+
+    reference = None
+
+    def fake(self, ctx, x):
+        if any(one() is not None for one in HELD):
+            raise RuntimeError("the step of the case before is still there")
+
+        class Network:
+            def __init__(self):
+                self.layers = [self]
+
+            def __call__(self):
+                return x
+
+        network = Network()
+        HELD.append(weakref.ref(network))
+        return network
+
+
 @benchmark(name="hungry", axes={"n": [1, 5, 6]}, quick={"n": [1, 5, 6]}, size="n")
 class Hungry(Simple):
     """From n = 5 on it takes memory until it is ended."""
@@ -104,7 +130,7 @@ def words(folder: Path, *select: str) -> tuple[str, ...]:
 def rows(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("engine")
     done = DevBench(folder)(
-        *words(folder, "huge", "greedy", "slowing"), env={"FAKE_FOLDER": str(folder)}
+        *words(folder, "huge", "greedy", "slowing", "held"), env={"FAKE_FOLDER": str(folder)}
     )
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
@@ -134,6 +160,10 @@ def test_a_step_that_gets_slower_all_the_time_is_called_not_steady(rows: Any) ->
     assert doubt.startswith("not-steady: +")
 
 
+def test_a_case_is_freed_before_the_next_one_is_built(rows: Any) -> None:
+    assert [rows[f"held[n={n}]"]["status"] for n in (1, 3)] == ["ok", "ok"]
+
+
 def test_why_a_cpu_has_no_peak_is_recorded(rows: Any) -> None:
     clocks = CpuClocks(Path("/"), tuple(sorted(os.sched_getaffinity(0))))
     clocks.close()
@@ -142,6 +172,13 @@ def test_why_a_cpu_has_no_peak_is_recorded(rows: Any) -> None:
         assert "does a clock is not known" in reason
     else:
         assert reason == clocks.unread
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux tells")
+def test_why_a_figure_of_the_telemetry_is_missing_is_recorded(rows: Any) -> None:
+    reasons = rows["targets"]["fake:cpu"]["telemetry_unread"]
+    packages, refused = read_packages(Path("/"))
+    assert packages or reasons["energy_j"] == refused
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="sets the affinity")

@@ -35,14 +35,29 @@ def test_a_quick_run_on_the_gpu_is_right_and_timed_with_events(devbench_cli: Dev
         assert row["peak_memory_bytes"] > 0
 
 
-def test_events_agree_with_the_wall_clock_for_long_steps() -> None:
-    """A queued block, timed by its events and by the host's clock around one synchronisation."""
+def test_the_gemm_ceiling_is_near_the_datasheet_s_and_not_above_it(devbench_cli: DevBench) -> None:
+    words = ["run", "matmul[n=256]", "--param", "dtype=float32,bfloat16", "--quick"]
+    done = devbench_cli(*words, "--framework", "torch", "--device", "cuda:0", "--json", timeout=300)
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)["run"]["environment"]["targets"]["torch:cuda:0"]
+    if facts["peak"] is None:
+        pytest.skip(f"no datasheet of {facts['device_name']} is known")
+    for dtype, gemm in facts["ceilings"]["gemm"].items():
+        share = gemm["burst"] / facts["peak"]["flop_per_s"][dtype]
+        assert 0.5 < share < 1.05, (dtype, share)
+
+
+@pytest.mark.parametrize("n", [1024, 4096])
+def test_events_agree_with_the_wall_clock(n: int) -> None:
+    """A queued block, timed by its events and by the host's clock around one synchronisation. The
+    smaller product takes about 50 µs on a large GPU."""
     script = """
-        import time, torch, statistics
+        import sys, time, torch, statistics
         from devbench.frameworks.torch import TorchFramework
         framework = TorchFramework()
         framework.start(None, 4)
-        a = torch.randn(4096, 4096, device="cuda:0")
+        n = int(sys.argv[1])
+        a = torch.randn(n, n, device="cuda:0")
         timer = framework.timer("cuda:0")
         timer(lambda: a @ a, 20)
         events = statistics.median(timer(lambda: a @ a, 50))
@@ -54,6 +69,6 @@ def test_events_agree_with_the_wall_clock_for_long_steps() -> None:
         wall = (time.perf_counter() - start) / 50
         print(events / wall)
     """
-    words = [sys.executable, "-P", "-c", textwrap.dedent(script)]
+    words = [sys.executable, "-P", "-c", textwrap.dedent(script), str(n)]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert 0.98 < float(done.stdout) < 1.02

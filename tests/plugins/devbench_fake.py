@@ -5,6 +5,7 @@ It goes the way of a third party's: the entry points beside it, found on PYTHONP
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -93,7 +94,7 @@ class FakeFramework:
         return None
 
     def release(self) -> None:
-        return None
+        gc.collect()
 
 
 class FakeProbes:
