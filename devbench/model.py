@@ -315,6 +315,12 @@ class RunInfo:
     settings: Mapping[str, Json]
     environment: Mapping[str, Json]
 
+    @property
+    def kind(self) -> str:
+        """``run`` for what `devbench run` measured; else what was asked: ``ab`` (a side of a comparison
+        in turn), ``calibration``, ``stress``."""
+        return "ab" if "ab" in self.settings else str(self.settings.get("kind", "run"))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:

@@ -186,6 +186,11 @@ def _device(target: Target, machine: Machine) -> Device:
 def resume(reference: str, store: Store, suite_paths: Sequence[Path] = ()) -> Session:
     """Pick up a run that was interrupted, with the settings it was begun with."""
     run = store.load(reference)
+    if run.info.kind != "run":
+        raise UsageError(
+            f"{run.info.id} was not made by `devbench run` (its kind is {run.info.kind}), so it cannot be "
+            "resumed; start its verb anew"
+        )
     if run.info.state == "complete":
         raise UsageError(f"the run {run.info.id} is complete; there is nothing to resume")
     known = [Source.from_json(data) for data in run.info.settings.get("sources", ())]

@@ -102,7 +102,8 @@ def ab(
         try:
             comparison = interleave(request, opened, live.tell)
         except KeyboardInterrupt:
-            note("interrupted; what was measured is stored, and `devbench runs` lists it")
+            stored = "; what was measured is stored, and `devbench runs` lists it"
+            note(f"interrupted{stored if live.has_started else ', before anything was measured'}")
             raise typer.Exit(130) from None
     sys.stdout.write(report(comparison))
     raise typer.Exit(comparison.exit_code)
@@ -114,6 +115,11 @@ class Live:
     def __init__(self) -> None:
         self._live = sys.stderr.isatty()
         self._verdicts: dict[str, str] = {}
+
+    @property
+    def has_started(self) -> bool:
+        """Whether there are runs in the store."""
+        return bool(self._verdicts)
 
     def __enter__(self) -> Live:
         if self._live:
@@ -139,8 +145,8 @@ class Live:
             case Started():
                 self._verdicts = {case.id: "" for case in event.cases}
                 note(
-                    f"devbench ab: {event.base.name} against {event.head.name}, {len(event.cases)} "
-                    f"cases, log {event.log}"
+                    f"devbench ab: {event.base.name} against {event.head.name}, "
+                    f"{_count(len(event.cases), 'case')}, log {event.log}"
                 )
                 for sentence in event.left_out:
                     note(sentence)
@@ -158,7 +164,7 @@ class Live:
                     if not self._live:
                         note(f"{case_id}: {self._verdicts[case_id]} after {event.pairs} pairs")
                 if not self._live:
-                    note(f"{event.pairs} pairs: {event.open} cases open")
+                    note(f"{event.pairs} pairs: {_count(event.open, 'case')} open")
                 self._redraw()
 
     def _redraw(self) -> None:
@@ -173,6 +179,10 @@ class Live:
         for case_id, told in self._verdicts.items():
             table.add_row(Text(case_id), Text(told))
         self._display.update(table)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def so_far(event: PairDone) -> str:

@@ -26,7 +26,7 @@ def compare(
     new: Annotated[
         str | None,
         typer.Argument(
-            metavar="NEW", help="The same; the latest run otherwise.", show_default=False
+            metavar="NEW", help="The same; the latest `devbench run` otherwise.", show_default=False
         ),
     ] = None,
     margin: MarginOption = "3%",

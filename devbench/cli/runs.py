@@ -22,9 +22,19 @@ def runs(as_json: JsonOption = False, store: StoreOption = None) -> None:
         print_json({"schema": "devbench.runs/1", "runs": rows})
     elif rows:
         print_table(
-            ("run", "label", "started (UTC)", "state", "cases", "host", "cpu", "frameworks"),
+            (
+                "run",
+                "label",
+                "started (UTC)",
+                "state",
+                "kind",
+                "cases",
+                "host",
+                "cpu",
+                "frameworks",
+            ),
             [_cells(row) for row in rows],
-            below=("cases", "host", "cpu", "frameworks"),
+            below=("kind", "cases", "host", "cpu", "frameworks"),
         )
     else:
         note(f"the results store {name} holds no run yet; `devbench run` makes one")
@@ -37,6 +47,7 @@ def _row(summary: RunSummary) -> dict[str, Any]:
     return {
         "id": info.id,
         "label": info.label,
+        "kind": info.kind,
         "started_at": info.started_at,
         "finished_at": info.finished_at,
         "state": info.state,
@@ -67,6 +78,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         row["label"] or "–",
         row["started_at"][:19].replace("T", " "),
         row["state"],
+        row["kind"],
         ", ".join([*parts, f"{waiting} not measured"] if waiting else parts) or "none",
         str(row["host"] or "??"),
         str(row["cpu"] or "??"),

@@ -17,7 +17,7 @@ RunArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="RUN",
-        help="A run id or its beginning, a label, or a run file; the latest run otherwise.",
+        help="A run id or its beginning, a label, or a run file; the latest `devbench run` otherwise.",
         show_default=False,
     ),
 ]

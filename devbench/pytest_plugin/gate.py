@@ -172,11 +172,11 @@ class PairGate(InPairs):
         match event:
             case Started():
                 self.write(
-                    f"{event.base.name} against {event.head.name}, {len(event.cases)} benchmarks, "
+                    f"{event.base.name} against {event.head.name}, {_count(len(event.cases))}, "
                     f"log {event.log}"
                 )
             case Looked():
-                self.write(f"{event.pairs} pairs, {event.open} benchmarks open")
+                self.write(f"{event.pairs} pairs, {_count(event.open)} open")
 
     def outcome(self, case: Case) -> tuple[Outcome, str]:
         row = self._rows.get(case.id)
@@ -189,6 +189,10 @@ class PairGate(InPairs):
     def lines(self) -> Iterator[str]:
         assert self._comparison is not None
         yield told(self._comparison)
+
+
+def _count(benchmarks: int) -> str:
+    return f"{benchmarks} benchmark{'' if benchmarks == 1 else 's'}"
 
 
 def _sentence(row: Row) -> str:

@@ -112,11 +112,7 @@ def history(store: Store, pattern: str | None = None) -> History:
 
 def _ordinary(outcomes: Outcomes) -> Outcomes:
     """Those of runs that are neither a side of `ab` nor of a kind of their own."""
-    kept = [
-        place
-        for place, info in enumerate(outcomes.runs)
-        if info.settings.keys().isdisjoint({"ab", "kind"})
-    ]
+    kept = [place for place, info in enumerate(outcomes.runs) if info.kind == "run"]
     at = {place: new for new, place in enumerate(kept)}
     return replace(
         outcomes,

@@ -144,7 +144,7 @@ class CaseCalibration:
 
 def of_run(info: RunInfo) -> dict[str, CaseCalibration]:
     """By case, what a run that is a calibration holds; nothing for another run."""
-    if info.settings.get("kind") != KIND:
+    if info.kind != KIND:
         return {}
     try:
         return {

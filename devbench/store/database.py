@@ -212,7 +212,10 @@ class Store:
 
     def load(self, reference: str | None = None) -> Run:
         """The run with this id, the newest with this label, the one whose id begins so; None: the
-        newest. Raises UsageError if there is none, or more than one whose id begins so."""
+        newest of `devbench run`, since what other verbs leave behind (sides of `ab`, calibrations) is
+        no table of results that anyone asked for.
+
+        Raises UsageError if there is none, or more than one whose id begins so."""
         with self._reading() as connection:
             return self._load(connection, self._find(connection, reference))
 
@@ -243,7 +246,7 @@ class Store:
                 f"the results store {self.name} holds no run yet; `devbench run` makes one"
             )
         if reference is None:
-            return int(rows[0].key)
+            return self._newest(connection)
         exact = [row for row in rows if row.id == reference] or [
             row for row in rows if row.label == reference
         ]
@@ -259,6 +262,17 @@ class Store:
         close = difflib.get_close_matches(reference, names, n=3)
         raise UsageError(
             unknown("run", reference, [*close, *names[:8]], "`devbench runs` lists them")
+        )
+
+    def _newest(self, connection: sa.Connection) -> int:
+        others: dict[str, None] = {}
+        for row in connection.execute(sa.select(runs).order_by(*_NEWEST)).mappings():
+            if (kind := self._info(row).kind) == "run":
+                return int(row["key"])
+            others[kind] = None
+        raise UsageError(
+            f"the results store {self.name} holds no run of `devbench run`, only of another kind "
+            f"({', '.join(others)}); name one: `devbench runs` lists them"
         )
 
     def _load(self, connection: sa.Connection, key: int) -> Run:

@@ -167,7 +167,7 @@ def load_case(target: Target, n: int, dtype: str) -> Case:
 
 
 def is_stress(run: Run) -> bool:
-    return run.info.settings.get("kind") == SUITE
+    return run.info.kind == SUITE
 
 
 def verdict_of(checks: Sequence[Check]) -> Verdict:

@@ -97,6 +97,8 @@ def difference(item: Difference, sides: tuple[str, str] = ("on the base", "now")
     """``torch:cpu: framework version 2.12.0 on the base, 2.13.0 now``."""
     scope = f"{item.scope}: " if item.scope else ""
     base, new = item.base or "not known", item.new or "not known"
+    if item.what == "git commit":
+        base, new = (word if word == "not known" else word[:12] for word in (base, new))
     return f"{scope}{item.what} {base} {sides[0]}, {new} {sides[1]}"
 
 

@@ -140,7 +140,7 @@ def _figure(series: Series, history: History) -> Mapping[str, Any]:
         for item in series.changes
     ]
     layout = {
-        "xaxis": {"type": "date", "nticks": 6},
+        "xaxis": {"type": "date"},
         "yaxis": {"tickformat": "~s", "ticksuffix": "s", "nticks": 6, "automargin": True},
         "shapes": lines,
         "height": _HEIGHT,

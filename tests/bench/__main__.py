@@ -15,6 +15,7 @@ from tests.bench.cost import detection, quick_run, share, start_up
 from tests.bench.ruler import ceiling, empty_step, telemetry
 from tests.bench.spread import spread
 from tests.bench.steps import steps
+from tests.bench.stored import compared, many_runs
 from tests.bench.suites import every_suite
 from tests.helpers import DevBench
 
@@ -23,6 +24,7 @@ BENCHES = {
     for bench in (
         *(start_up, detection, quick_run, share),
         *(empty_step, ceiling, telemetry, steps, spread, every_suite),
+        *(compared, many_runs),
     )
 }
 

@@ -102,6 +102,36 @@ def test_show_finds_a_run_by_id_label_beginning_or_as_the_latest(
     assert rows[1]["run_id"] == RUN_ID
 
 
+def test_the_latest_run_is_one_that_was_asked_for_and_no_calibration_or_side_of_ab(
+    store: Path,
+) -> None:
+    later = "2026-03-01T12:00:00.000+00:00"
+    others = {"c": {"kind": "calibration"}, "a-base": {"ab": {"side": "base"}}}
+    with Store.open(str(store)) as opened:
+        for id_, settings in others.items():
+            opened.import_run(example_run(id_, label=id_, started_at=later, settings=settings))
+    assert json.loads(devbench("show", "--json").out)["run"]["id"] == RUN_ID
+    assert json.loads(devbench("show", "--json", "c").out)["run"]["id"] == "c"
+    rows = json.loads(devbench("runs", "--json").out)["runs"]
+    assert {row["id"]: row["kind"] for row in rows} == {
+        RUN_ID: "run",
+        "c": "calibration",
+        "a-base": "ab",
+    }
+    answer = devbench("run", "--resume", "c")
+    assert (answer.code, answer.out) == (2, "")
+    assert "c was not made by `devbench run` (its kind is calibration)" in answer.err
+
+
+def test_a_store_of_nothing_but_other_kinds_says_so_by_name(tmp_path: Path) -> None:
+    path = str(tmp_path / "others.sqlite")
+    with Store.open(path) as opened:
+        opened.import_run(example_run("c", settings={"kind": "calibration"}))
+    answer = devbench("show", "--store", path)
+    assert answer.code == 2
+    assert "no run of `devbench run`, only of another kind (calibration); name one" in answer.err
+
+
 def test_show_prints_the_figures_in_each_format(store: Path) -> None:
     for name in ("text", "markdown", "csv", "json"):
         answer = devbench("show", "--format", name)

@@ -106,7 +106,7 @@ def test_against_a_git_ref_the_slower_step_is_found_and_the_rest_is_said_by_name
     assert "test_left_out" not in report, "a test that was deselected is taken for a removed one"
     assert git("worktree", "list").count("\n") == 1, "the tree of the base is still there"
     with Store.open(str(pytester.path / "results.sqlite")) as store:
-        stored = store.load(None)
+        stored = store.load(store.runs()[0].info.id)
     ids = {case.id for case in stored.cases}
     assert "test_bench.py::test_spin[n=1]@fake:cpu" in ids
 
@@ -236,7 +236,7 @@ def test_a_calibration_of_tests_is_stored_under_the_names_that_files_give_them(
         ]
     )
     with Store.open("results.sqlite") as store:
-        stored = store.load(None)
+        stored = store.load(store.runs()[0].info.id)
     (one,) = of_run(stored.info).values()
     assert one.case_id == "test_clocks.py::test_short[n=1]@fake:cpu"
     assert one.rounds == pytest.approx([math.log(0.001)] * 4)

@@ -5,7 +5,7 @@
 
   // Colours are the style sheet's, so that dark and light are decided in one place.
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  const themed = (figure) => {
+  const themed = (figure, width) => {
     const ink = colour("--ink"), line = colour("--line");
     const axis = { gridcolor: line, linecolor: line, zerolinecolor: line, tickfont: { size: 12 }, showline: true };
     const layout = {
@@ -20,6 +20,11 @@
         { ...shape, line: { ...shape.line, color: colour("--quiet") } }
       )),
     };
+    // Plotly turns dates that do not fit beside one another; a page may be as narrow as a telephone.
+    if (layout.xaxis.type === "date") {
+      layout.xaxis.nticks = Math.min(6, Math.max(2, Math.floor(width / 80)));
+      layout.xaxis.tickangle = 0;
+    }
     const data = figure.data.map((trace) => {
       const paint = colour("--series-" + trace.meta.colour);
       const styled = { ...trace, marker: { ...trace.marker, color: paint } };
@@ -35,7 +40,7 @@
     displaylogo: false, responsive: true, displayModeBar: false, scrollZoom: false, doubleClick: false,
   };
   const draw = (place) => {
-    const { data, layout } = themed(figures[place.dataset.chart]);
+    const { data, layout } = themed(figures[place.dataset.chart], place.clientWidth);
     drawn.add(place);
     return Plotly.react(place, data, layout, config);
   };
