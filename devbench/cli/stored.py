@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from devbench import registry
 from devbench.cli.common import store_location
 from devbench.errors import UsageError
 
@@ -57,6 +56,7 @@ def _names_here() -> set[str]:
 
 def render(run: Run, format_: str) -> str:
     """The run as the reporter of that name writes it, ending in a line end."""
+    from devbench import registry
     from devbench.stats.results import summarize
 
     text = registry.reporter(format_)(run, summarize(run))
