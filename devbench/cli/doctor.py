@@ -125,7 +125,9 @@ def explain(
 def _value(value: object) -> str:
     if value is None:
         return "–"
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    if isinstance(value, dict):
+        return " ".join(f"{name}={_value(item)}" for name, item in value.items())
+    return ", ".join(map(_value, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _print(out: Console, diagnosis: Diagnosis) -> None:
