@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
@@ -15,8 +16,18 @@ from devbench.cli.common import JsonOption, console, echo, print_json
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from devbench.detection import FrameworkAnswer, Host, Machine, PhysicalDevice
+    from devbench.detection import (
+        FrameworkAnswer,
+        Gpu,
+        GpuHealth,
+        Host,
+        Machine,
+        PhysicalDevice,
+    )
     from devbench.registry import Broken
+
+#: A driver that initialises eight cold GPUs takes ten seconds or more.
+NVML_S = 30.0
 
 
 def detect(
@@ -42,11 +53,8 @@ def detect(
         join,
         machine_to_json,
         read_amd_gpus,
-        read_gpus,
-        read_health,
         read_host,
     )
-    from devbench.detection.nvml import Pynvml
 
     host = read_host()
     # The children are started before anything is drawn: they are what takes time.
@@ -54,8 +62,7 @@ def detect(
     with asking as coming:
         if not json:
             _section("Host", host_rows(host))
-        gpus, nvml_error = read_gpus()
-        health = [read_health(Pynvml(), gpu.index) for gpu in gpus]
+        gpus, nvml_error, health = _ask_nvml()
         amd = read_amd_gpus()
         if not json:
             _section("GPUs", gpu_rows(gpus, health, nvml_error, amd))
@@ -80,6 +87,31 @@ def detect(
         from devbench.cli.hardware import framework_rows
 
         _section("Frameworks and their devices", framework_rows(machine))
+
+
+def _ask_nvml() -> tuple[tuple[Gpu, ...], str | None, list[GpuHealth]]:
+    """The GPUs, or why there are none, and the health of each. A call of a sick driver may never come
+    back, and nothing ends it: it is left behind in its thread."""
+    from devbench.detection import read_gpus, read_health
+    from devbench.detection.nvml import Pynvml
+
+    found: list[tuple[tuple[Gpu, ...], str | None, list[GpuHealth]] | BaseException] = []
+
+    def ask() -> None:
+        try:
+            gpus, error = read_gpus()
+            found.append((gpus, error, [read_health(Pynvml(), gpu.index) for gpu in gpus]))
+        except BaseException as error:  # noqa: BLE001  # raised again below
+            found.append(error)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(NVML_S)
+    if not found:
+        return (), f"NVML did not come back within {NVML_S:g} s: a call of the driver hangs", []
+    if isinstance(found[0], BaseException):
+        raise found[0]
+    return found[0]
 
 
 def _ask(
