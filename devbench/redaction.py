@@ -54,6 +54,25 @@ _IPV4 = re.compile(r"(?<![\w.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![\w.]*\w)")
 _IPV6 = re.compile(r"(?<![\w:.])[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7}(?![\w:])", re.IGNORECASE)
 _HOME = re.compile(r"(/home/|/Users/|\\Users\\|/export/home/)([^/\\\s:;,\"'<>]+)")
 _SERIAL = re.compile(r"serial", re.IGNORECASE)
+#: The same said in a text: ``Serial Number : 0324218012345``. A console or a bus that is serial has none.
+_SERIAL_SAID = re.compile(
+    r"(\bserial(?:[ _-]?(?:number|num|no\.?))?\s*[:=#]?\s*)((?=[A-Z-]*[0-9])[0-9A-Z-]{5,})",
+    re.IGNORECASE,
+)
+
+
+def names_here() -> set[str]:
+    """Names of this machine and this user, which a text may say also where nothing marks them."""
+    import getpass
+    import socket
+    from contextlib import suppress
+    from pathlib import Path
+
+    host = socket.gethostname()
+    names = {host, host.partition(".")[0]}
+    with suppress(OSError, KeyError, RuntimeError, ImportError):  # a user id without an account
+        names |= {getpass.getuser(), Path.home().name}
+    return names - {""}
 
 
 def redact(value: Any, names: Iterable[str] = ()) -> Any:
@@ -80,6 +99,10 @@ class Redactor:
                 hosts |= {text.strip(), text.strip().partition(".")[0]}
             if key in USER_KEYS:
                 users.add(text.strip())
+            if _SERIAL.search(key):
+                self._serial(text)
+            for said in _SERIAL_SAID.finditer(text):
+                self._serial(said[2])
         self._names = {
             name: word
             for word, found in (("user", users), ("host", hosts))
@@ -88,6 +111,12 @@ class Redactor:
         }
         alternatives = "|".join(map(re.escape, sorted(self._names, key=len, reverse=True)))
         self._name = re.compile(rf"(?<![0-9A-Za-z])(?:{alternatives})(?![0-9A-Za-z])")
+        # Where one was told as such, it is one in every other text too; a short one may be anything.
+        serials = [one for one in self._given.get("serial", {}) if len(one) > 5]
+        self._known_serial = re.compile(
+            rf"(?<![0-9A-Za-z])(?:{'|'.join(map(re.escape, serials))})(?![0-9A-Za-z])"
+        )
+        self._has_serials = bool(serials)
 
     def apply(self, value: Any) -> Any:
         return self._apply(value, "", False)
@@ -103,12 +132,15 @@ class Redactor:
         if isinstance(value, list | tuple):
             return [self._apply(item, key, versions) for item in value]
         if _SERIAL.search(key) and isinstance(value, str | int) and not isinstance(value, bool):
-            return self._stand_in("serial", str(value), lambda n: f"serial-{n}")
+            return self._serial(str(value))
         return self._text(value, versions) if isinstance(value, str) else value
 
     def _text(self, text: str, versions: bool, names: bool = True) -> str:
         text = _UUID.sub(self._uuid, text)
         text = _SHORT_UUID.sub(self._short_uuid, text)
+        text = _SERIAL_SAID.sub(lambda match: match[1] + self._serial(match[2]), text)
+        if self._has_serials:
+            text = self._known_serial.sub(lambda match: self._serial(match[0]), text)
         text = _HEX.sub(self._hex, text)
         text = _MAC.sub(self._mac, text)
         if not versions:
@@ -122,6 +154,11 @@ class Redactor:
     def _stand_in(self, kind: str, original: str, form: Callable[[int], str]) -> str:
         known = self._given.setdefault(kind, {})
         return known.setdefault(original, form(len(known) + 1))
+
+    def _serial(self, number: str) -> str:
+        if re.fullmatch(r"serial-\d+", number):
+            return number  # a stand-in of an earlier pass
+        return self._stand_in("serial", number, lambda n: f"serial-{n}")
 
     def _uuid(self, match: re.Match[str]) -> str:
         plain = match[0].lower().replace("_", "-")

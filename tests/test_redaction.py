@@ -15,6 +15,7 @@ OTHER = "GPU-2f3a9c2e-aaaa-bbbb-cccc-0123456789ab"
 SECRETS = (
     *("tempest", "lab.example.org", "jane", "1f3a9c2e", "2f3a9c2e", "10.11.12.13", "fd00:1:2::7"),
     *("52:54:00:ab:cd:ef", "1322021012345", "9b5d6a7c", "4026531835abcdef", "12345678_1234"),
+    "0324218054321",
 )
 
 VALUE = {
@@ -39,6 +40,7 @@ VALUE = {
     "packages": [{"name": "nvidia-cudnn-cu12", "version": "9.10.2.21"}],
     "log": ["Nov 22 02:51:33 tempest kernel: eth0 52:54:00:ab:cd:ef jane's job"],
     "machine-id": "9b5d6a7c" * 4,
+    "smi": "Serial Number : 0324218054321, serial console ttyS0; board 1322021012345",
     "driver": "550.90.07",
 }
 
@@ -50,7 +52,15 @@ def test_nothing_that_identifies_the_machine_is_left() -> None:
 
 def test_what_tells_nothing_of_a_person_stays() -> None:
     text = json.dumps(redact(VALUE))
-    for kept in ("9.10.2.21", "550.90.07", "00000000:1B:00.0", "6.8.0.41", "02:51:33", "127.0.0.1"):
+    for kept in (
+        "9.10.2.21",
+        "550.90.07",
+        "00000000:1B:00.0",
+        "6.8.0.41",
+        "02:51:33",
+        "127.0.0.1",
+        "ttyS0",
+    ):
         assert kept in text
     assert redact(VALUE)["calls"]["nvmlDeviceGetUtilizationRates(gpu0)"] == {"gpu": 7, "memory": 3}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -189,5 +188,7 @@ def so_far(event: PairDone) -> str:
     """``+2.1 % after 5 pairs``: no verdict, and not to be taken for one."""
     if event.found.trouble is not None:
         return event.found.trouble
+    import statistics
+
     change = 100 * math.expm1(statistics.fmean(event.found.pairs))
     return f"{change:+.1f} % after {event.pair + 1} pairs"

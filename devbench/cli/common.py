@@ -31,6 +31,13 @@ def console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, highlight=False, soft_wrap=not sys.stdout.isatty())
 
 
+def echo(text: str) -> None:
+    """A line on standard output, for a verb that is done before rich would be imported. Its colours are
+    left out where rich leaves them out."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") in ("dumb", "unknown")
+    typer.echo(text, color=False if plain else True if os.environ.get("FORCE_COLOR") else None)
+
+
 def note(text: str) -> None:
     """A remark for the person, on standard error, never mixed into data."""
     print(text, file=sys.stderr)

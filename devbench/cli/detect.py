@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from itertools import chain
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from devbench.cli.common import JsonOption, console, print_json
+from devbench.cli.common import JsonOption, console, echo, print_json
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import RenderableType
 
-    from devbench.detection import FrameworkAnswer, Machine, PhysicalDevice
+    from devbench.detection import (
+        FrameworkAnswer,
+        Gpu,
+        GpuHealth,
+        Host,
+        Machine,
+        PhysicalDevice,
+    )
     from devbench.registry import Broken
+
+#: A driver that initialises eight cold GPUs takes ten seconds or more.
+NVML_S = 30.0
 
 
 def detect(
@@ -40,49 +53,78 @@ def detect(
         join,
         machine_to_json,
         read_amd_gpus,
-        read_gpus,
-        read_health,
         read_host,
-        start_asking,
-        usable_threads,
     )
-    from devbench.detection.nvml import Pynvml
-    from devbench.registry import broken_frameworks, frameworks
 
-    out = None if json else console()
     host = read_host()
-    adapters = {} if no_frameworks else frameworks()
     # The children are started before anything is drawn: they are what takes time.
-    with start_asking(adapters, usable_threads(host)) as asking:
-        if out is not None:
-            _section(out, "Host", host_rows(host))
-        gpus, nvml_error = read_gpus()
-        health = [read_health(Pynvml(), gpu.index) for gpu in gpus]
+    asking, names, broken = (nullcontext(()), [], []) if no_frameworks else _ask(host)
+    with asking as coming:
+        if not json:
+            _section("Host", host_rows(host))
+        gpus, nvml_error, health = _ask_nvml()
         amd = read_amd_gpus()
-        if out is not None:
-            _section(out, "GPUs", gpu_rows(gpus, health, nvml_error, amd))
-        broken = [] if no_frameworks else [_broken(row) for row in broken_frameworks()]
-        names = [*adapters, *(answer.name for answer in broken)]
-        if out is not None and names:
-            _section(out, "Frameworks", [])
+        if not json:
+            _section("GPUs", gpu_rows(gpus, health, nvml_error, amd))
+        if not json and names:
+            _section("Frameworks", [])
         answers = []
-        for answer in chain(broken, asking):
+        for answer in chain(broken, coming):
             answers.append(answer)
-            if out is not None:
-                _print_rows(out, [(answer.name, _answer_text(answer))], max(map(len, names)))
+            if not json:
+                _print_rows([(answer.name, _answer_text(answer))], max(map(len, names)))
     answers.sort(key=lambda answer: names.index(answer.name))  # whichever answered first
     machine = join(Hardware(host, gpus, nvml_error, amd), answers)
-    if out is None:
+    if json:
         data = machine_to_json(machine)
         for gpu, found in zip(data["gpus"], health, strict=True):
             gpu["health"] = asdict(found)
         print_json(data)
     elif names:
+        out = console()
         out.print()
         out.print(_device_table(machine))
         from devbench.cli.hardware import framework_rows
 
-        _section(out, "Frameworks and their devices", framework_rows(machine))
+        _section("Frameworks and their devices", framework_rows(machine))
+
+
+def _ask_nvml() -> tuple[tuple[Gpu, ...], str | None, list[GpuHealth]]:
+    """The GPUs, or why there are none, and the health of each. A call of a sick driver may never come
+    back, and nothing ends it: it is left behind in its thread."""
+    from devbench.detection import read_gpus, read_health
+    from devbench.detection.nvml import Pynvml
+
+    found: list[tuple[tuple[Gpu, ...], str | None, list[GpuHealth]] | BaseException] = []
+
+    def ask() -> None:
+        try:
+            gpus, error = read_gpus()
+            found.append((gpus, error, [read_health(Pynvml(), gpu.index) for gpu in gpus]))
+        except BaseException as error:  # noqa: BLE001  # raised again below
+            found.append(error)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(NVML_S)
+    if not found:
+        return (), f"NVML did not come back within {NVML_S:g} s: a call of the driver hangs", []
+    if isinstance(found[0], BaseException):
+        raise found[0]
+    return found[0]
+
+
+def _ask(
+    host: Host,
+) -> tuple[AbstractContextManager[Iterable[FrameworkAnswer]], list[str], list[FrameworkAnswer]]:
+    """The frameworks at work, the names of all, and the answers for those whose plugin is broken."""
+    from devbench.detection import start_asking, usable_threads
+    from devbench.registry import broken_frameworks, frameworks
+
+    adapters = frameworks()
+    broken = [_broken(row) for row in broken_frameworks()]
+    names = [*adapters, *(answer.name for answer in broken)]
+    return start_asking(adapters, usable_threads(host)), names, broken
 
 
 def _broken(row: Broken) -> FrameworkAnswer:
@@ -93,26 +135,24 @@ def _broken(row: Broken) -> FrameworkAnswer:
     )
 
 
-def _section(out: Console, title: str, rows: list[tuple[str, str]]) -> None:
-    from rich.text import Text
-
+def _section(title: str, rows: list[tuple[str, str]]) -> None:
     if title != "Host":
-        out.print()
-    out.print(Text(title, style="bold"))
-    _print_rows(out, rows, max((len(name) for name, _ in rows), default=0))
+        echo("")
+    echo(typer.style(title, bold=True))
+    _print_rows(rows, max((len(name) for name, _ in rows), default=0))
 
 
-def _print_rows(out: Console, rows: list[tuple[str, str]], width: int) -> None:
+def _print_rows(rows: list[tuple[str, str]], width: int) -> None:
     """Name and value; a long value goes on below its own beginning."""
+    import shutil
     import textwrap
 
-    from rich.text import Text
+    from devbench.cli.table import printable
 
+    room = max(20, shutil.get_terminal_size().columns - width - 4)
     for name, value in rows:
-        room = max(20, out.width - width - 4)
-        for line in textwrap.wrap(value, room, break_on_hyphens=False) or [""]:
-            # Text: what a driver or a framework says is never taken for markup.
-            out.print(Text(f"  {name:<{width}}  ", style="cyan") + Text(line, style="default"))
+        for line in textwrap.wrap(printable(value), room, break_on_hyphens=False) or [""]:
+            echo(typer.style(f"  {name:<{width}}  ", fg="cyan") + line)
             name = ""
 
 

@@ -64,6 +64,7 @@ def doctor(
     from devbench.doctor.records import to_json
     from devbench.doctor.sarif import to_sarif
     from devbench.errors import UsageError
+    from devbench.redaction import names_here
 
     if json and sarif:
         raise UsageError("--json and --sarif are two forms of one answer; choose one")
@@ -74,7 +75,8 @@ def doctor(
 
             write = stack.enter_context(reserve(save))  # before anything slow
         recording = capture() if from_ is None else load(from_)
-        text = dump(recording, redacted=redact) if write or redact else ""
+        names = names_here() if redact and from_ is None else ()
+        text = dump(recording, redacted=redact, names=names) if write or redact else ""
         if redact:  # what is shown is redacted too
             recording = parse(text, "the redacted recording")
         if write is not None:
@@ -123,7 +125,9 @@ def explain(
 def _value(value: object) -> str:
     if value is None:
         return "–"
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    if isinstance(value, dict):
+        return " ".join(f"{name}={_value(item)}" for name, item in value.items())
+    return ", ".join(map(_value, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _print(out: Console, diagnosis: Diagnosis) -> None:

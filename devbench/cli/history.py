@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from devbench import registry
 from devbench.cli.common import JsonOption, StoreOption, store_location
 from devbench.errors import UsageError
 
@@ -41,6 +40,8 @@ def history(
         raise UsageError("--json and --report ask for two different things; give one")
 
     def report(format_: str) -> str:
+        from devbench import registry
+
         write = registry.reporter(format_, "devbench.history_reporters")
         with Store.open(store_location(store), create=False) as opened:
             return str(write(read_history(opened, case)))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from devbench import registry
 from devbench.cli.common import JsonOption, print_json
 from devbench.cli.table import print_table
-from devbench.declare import Benchmark
-from devbench.model import format_value
+
+if TYPE_CHECKING:
+    from devbench.declare import Benchmark
+    from devbench.registry import Catalog
 
 Support = Literal["ready", "not installed", "not implemented"]
 
@@ -24,6 +25,8 @@ def list_(
     as_json: JsonOption = False,
 ) -> None:
     """List suites, benchmarks with their axes, and frameworks."""
+    from devbench import registry
+
     answer = _answer(registry.load_catalog(suite_path or ()))
     if as_json:
         print_json(answer)
@@ -31,7 +34,9 @@ def list_(
         _print(answer)
 
 
-def _answer(catalog: registry.Catalog) -> dict[str, Any]:
+def _answer(catalog: Catalog) -> dict[str, Any]:
+    from devbench import registry
+
     broken = (*catalog.broken, *registry.broken_frameworks())
     return {
         "schema": "devbench.list/1",
@@ -60,6 +65,8 @@ def _answer(catalog: registry.Catalog) -> dict[str, Any]:
 
 
 def _benchmark(benchmark: Benchmark) -> dict[str, Any]:
+    from devbench import registry
+
     return {
         "name": benchmark.name,
         "doc": benchmark.doc,
@@ -72,6 +79,8 @@ def _benchmark(benchmark: Benchmark) -> dict[str, Any]:
 
 
 def _support(benchmark: Benchmark, framework: str) -> Support:
+    from devbench import registry
+
     if framework not in benchmark.builders:
         return "not implemented"
     return "ready" if registry.is_installed(registry.frameworks()[framework]) else "not installed"
@@ -117,4 +126,6 @@ def _print(answer: dict[str, Any]) -> None:
 
 def _axis(name: str, values: list[Any]) -> str:
     """As ``--param`` takes it: ``n=256,512``."""
+    from devbench.model import format_value
+
     return f"{name}={','.join(map(format_value, values))}"

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from devbench.cli.common import JsonOption, StoreOption, note, print_json, store_location
-from devbench.cli.progress import Progress
 from devbench.cli.selecting import (
     DeviceOption,
     FrameworkOption,
@@ -168,6 +167,7 @@ def _show_plan(session: Session, json: bool) -> None:
 
 def _carry_out(session: Session, store: Store) -> tuple[str, bool]:
     """The state that the run ended in, and whether it was Ctrl-C that ended it."""
+    from devbench.cli.progress import Progress
     from devbench.session import carry_out
 
     with Progress(session) as progress:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from devbench import registry
 from devbench.cli.common import store_location
 from devbench.errors import UsageError
 
@@ -36,27 +35,15 @@ def load(reference: str | None, store: str | None, redact: bool = False) -> Run:
     run = resolve(reference, store_location(store))
     if not redact:
         return run
+    from devbench.redaction import names_here
     from devbench.store.redacted import redacted
 
-    return redacted(run, _names_here())
-
-
-def _names_here() -> set[str]:
-    """Of this machine and this user: a run says them also where nothing marks them as names."""
-    import getpass
-    import socket
-    from contextlib import suppress
-    from pathlib import Path
-
-    host = socket.gethostname()
-    names = {host, host.partition(".")[0]}
-    with suppress(OSError, KeyError, RuntimeError, ImportError):  # a user id without an account
-        names |= {getpass.getuser(), Path.home().name}
-    return names - {""}
+    return redacted(run, names_here())
 
 
 def render(run: Run, format_: str) -> str:
     """The run as the reporter of that name writes it, ending in a line end."""
+    from devbench import registry
     from devbench.stats.results import summarize
 
     text = registry.reporter(format_)(run, summarize(run))

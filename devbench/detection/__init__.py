@@ -9,12 +9,11 @@ Hardware is read in milliseconds without any framework; frameworks are asked in 
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from devbench.detection.amd import read_amd_gpus as read_amd_gpus
-from devbench.detection.asking import Asking as Asking
-from devbench.detection.asking import ask_frameworks as ask_frameworks
-from devbench.detection.asking import start_asking as start_asking
 from devbench.detection.health import GpuHealth as GpuHealth
 from devbench.detection.health import read_health as read_health
 from devbench.detection.host import read_host as read_host
@@ -36,6 +35,20 @@ from devbench.detection.records import MigDevice as MigDevice
 from devbench.detection.records import NumaNode as NumaNode
 from devbench.detection.records import machine_from_json as machine_from_json
 from devbench.detection.records import machine_to_json as machine_to_json
+
+if TYPE_CHECKING:
+    from devbench.detection.asking import Asking as Asking
+    from devbench.detection.asking import ask_frameworks as ask_frameworks
+    from devbench.detection.asking import start_asking as start_asking
+
+#: Children and threads take longer to import than all the hardware takes to read.
+_ASKING = ("Asking", "ask_frameworks", "start_asking")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ASKING:
+        raise AttributeError(f"module 'devbench.detection' has no attribute {name!r}")
+    return getattr(importlib.import_module("devbench.detection.asking"), name)
 
 
 def read_hardware(root: Path = Path("/"), nvml: Nvml | None = None) -> Hardware:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -43,14 +43,64 @@ MAX_FRAMEWORKS: Final = 16
 MAX_GROUPS: Final = 5_000
 
 
+#: Groups that distributions and Docker make: they name nobody.
+USUAL_GROUPS: Final = frozenset(
+    (
+        *(
+            "adm",
+            "audio",
+            "bluetooth",
+            "cdrom",
+            "dialout",
+            "dip",
+            "disk",
+            "docker",
+            "floppy",
+            "games",
+        ),
+        *(
+            "input",
+            "kvm",
+            "libvirt",
+            "lp",
+            "lpadmin",
+            "lxd",
+            "netdev",
+            "plugdev",
+            "podman",
+            "render",
+        ),
+        *(
+            "sambashare",
+            "scanner",
+            "staff",
+            "sudo",
+            "systemd-journal",
+            "tty",
+            "users",
+            "video",
+            "wheel",
+        ),
+    )
+)
+
+
 class BundleError(UsageError):
     """A file that should hold a recorded machine does not."""
 
 
-def dump(recording: Recording, *, redacted: bool = False) -> str:
-    """The recording as the text of a bundle; with `redacted` nothing in it tells whose machine it is."""
+def dump(recording: Recording, *, redacted: bool = False, names: Iterable[str] = ()) -> str:
+    """The recording as the text of a bundle; with `redacted` nothing in it tells whose machine it is.
+
+    names: of hosts and people, beyond those that the recording gives away.
+    """
     data = {"schema": SCHEMA, "devbench": __version__, **asdict(recording)}
-    return json.dumps(redact(data) if redacted else data, indent=1, ensure_ascii=True) + "\n"
+    if redacted:
+        # A user often has a group of the same name. Those of device nodes are the distribution's.
+        of_nodes = {entry.group for entry in recording.entries}
+        own = set(recording.system.groups) - of_nodes - USUAL_GROUPS
+        data = redact(data, [*names, *own])
+    return json.dumps(data, indent=1, ensure_ascii=True) + "\n"
 
 
 def load(path: str | Path) -> Recording:

@@ -16,13 +16,26 @@ OLDEST_DRIVER: Final = {11: "450.80.02", 12: "525.60.13", 13: "580"}
 #: Where torch's builds for one CUDA are: https://pytorch.org/get-started/locally/
 _TORCH: Final = "https://download.pytorch.org/whl"
 
+#: Of a distribution: where its packages of the driver are, unless there from the start, and the command.
 _DRIVER: Final = {
-    "ubuntu": ("sudo ubuntu-drivers install", "sudo reboot"),
-    "debian": ("sudo apt install nvidia-driver", "sudo reboot"),
-    "fedora": ("sudo dnf install akmod-nvidia", "sudo reboot"),
-    "rhel": ("sudo dnf module install nvidia-driver:latest-dkms", "sudo reboot"),
-    "arch": ("sudo pacman -S nvidia-open", "sudo reboot"),
-    "suse": ("sudo zypper install nvidia-open-driver-G06-signed-kmp-meta", "sudo reboot"),
+    "ubuntu": ("", "sudo ubuntu-drivers install"),
+    "debian": (
+        "contrib and non-free: https://wiki.debian.org/NvidiaGraphicsDrivers",
+        "sudo apt install linux-headers-$(dpkg --print-architecture) nvidia-driver libcuda1 nvidia-smi",
+    ),
+    "fedora": (
+        "RPM Fusion: https://rpmfusion.org/Howto/NVIDIA",
+        "sudo dnf install akmod-nvidia xorg-x11-drv-nvidia-cuda",
+    ),
+    "rhel": (
+        "NVIDIA: https://docs.nvidia.com/datacenter/tesla/driver-installation-guide/",
+        "sudo dnf module install nvidia-driver:latest-dkms",
+    ),
+    "arch": ("", "sudo pacman -S nvidia-open nvidia-utils"),
+    "suse": (
+        "NVIDIA: https://en.opensuse.org/SDB:NVIDIA_drivers",
+        "sudo zypper install nvidia-open-driver-G06-signed-kmp-meta nvidia-compute-utils-G06",
+    ),
 }
 
 #: Both pip and uv know them by these names.
@@ -60,6 +73,12 @@ def install(facts: Facts, *requirements: str, index: str | None = None) -> str:
     return f"{pip} {_quoted(requirements)}" + (f" --index-url {index}" if index else "")
 
 
+def uninstall(facts: Facts, name: str) -> str:
+    """One command that takes away what pip or uv installed, also in an environment of conda."""
+    uv = facts.recording.system.installer == "uv"
+    return f"uv pip uninstall {name}" if uv else f"python -m pip uninstall --yes {name}"
+
+
 def package(facts: Facts, requirement: str, how: Literal["", "again", "newer"] = "") -> str:
     """One command that installs what conda-forge has too: plainly, again, or its newest release."""
     if facts.recording.system.installer != "conda":
@@ -68,6 +87,13 @@ def package(facts: Facts, requirement: str, how: Literal["", "again", "newer"] =
     verb = "update" if how == "newer" else "install"
     again = " --force-reinstall" if how == "again" else ""
     return f"conda {verb} -c conda-forge{again} {_quoted([name])}"
+
+
+def newer(facts: Facts, framework: str) -> str:
+    """The newest release of a framework, TensorFlow's with the CUDA libraries that it was built with."""
+    if framework == "tensorflow" and facts.recording.system.installer != "conda":
+        return install(facts, *_HOW["newer"], "tensorflow[and-cuda]")
+    return package(facts, framework, "newer")
 
 
 def torch_for_cuda(facts: Facts, tag: str | None = None) -> Fix:
@@ -119,19 +145,27 @@ def tensorflow_for_cuda(facts: Facts, how: Literal["", "again"] = "") -> Fix:
 
 
 def framework_for_cuda(facts: Facts, name: str) -> Fix:
-    return tensorflow_for_cuda(facts) if name == "tensorflow" else torch_for_cuda(facts)
+    if name != "tensorflow":
+        return torch_for_cuda(facts)
+    if facts.recording.package("tensorflow-cpu") is None:
+        return tensorflow_for_cuda(facts)
+    # Another distribution with the same files: taking it away afterwards would take them from both.
+    way = tensorflow_for_cuda(facts, "again")
+    return Fix(way.text, (uninstall(facts, "tensorflow-cpu"), *way.commands))
 
 
 def driver(facts: Facts, why: str = "install the NVIDIA driver") -> Fix:
     """The driver belongs to the host: a container cannot bring it, and WSL takes that of Windows."""
     if facts.is_wsl or facts.is_windows:
         return Fix(f"{why}, in Windows, from https://www.nvidia.com/drivers")
-    commands = _DRIVER.get(os_family(facts) or "", ())
     if facts.in_container:
         return Fix(f"{why}, on the host of this container")
-    if not commands:
+    family = os_family(facts)
+    if family is None:
         return Fix(f"{why}, from https://www.nvidia.com/drivers or your distribution's packages")
-    return Fix(why, commands)
+    repository, command = _DRIVER[family]
+    where = f" (first add the repository of {repository})" if repository else ""
+    return Fix(f"{why}{where}", (command, "sudo reboot"))
 
 
 def container_with_gpus(facts: Facts) -> Fix:

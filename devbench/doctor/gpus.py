@@ -55,6 +55,12 @@ class GpuFacts:
         raise CouldNotCheck("NVML does not list this GPU")
 
     @property
+    def is_lost(self) -> bool:
+        """Whether NVML answered some question with that the GPU has fallen off the bus."""
+        records = (self.nvml, self.health)
+        return any("GpuIsLost" in one.unread.values() for one in records if one is not None)
+
+    @property
     def capability(self) -> tuple[int, int]:
         """Compute capability. Raises CouldNotCheck."""
         match = re.fullmatch(r"([0-9]{1,3})\.([0-9])", str(self.read("compute_capability")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import re
@@ -249,15 +250,35 @@ def process_names(root: Path, calls: Mapping[str, Json]) -> dict[str, str]:
 
 
 def calling_process() -> CallingProcess:
-    """This process. Nothing is imported for it: what is not imported has not opened anything."""
+    """This process. Nothing is imported or opened for it."""
     started = read_text(Path("/proc/self"), "environ") or ""
     pairs = (pair.partition("=") for pair in started.split("\0"))
     initialized = {}
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         initialized["torch"] = int(torch.cuda.device_count())
+    elif (devices := _open_cuda()) is not None:
+        # TensorFlow does not tell whether it has opened CUDA; CUDA tells whether somebody has.
+        opener = "tensorflow" if "tensorflow" in sys.modules else "another library"
+        initialized[opener] = devices
     return CallingProcess(
         started_with={name: value for name, _, value in pairs if name in CHOOSING},
         now={name: os.environ[name] for name in CHOOSING if name in os.environ},
         initialized=initialized,
     )
+
+
+def _open_cuda() -> int | None:
+    """How many devices CUDA shows this process; None where nothing has loaded and initialised it.
+
+    The library is not loaded for it, and the call fails before cuInit instead of initialising anything:
+    https://docs.nvidia.com/cuda/cuda-driver-api/group__CUDA__DEVICE.html
+    """
+    if not hasattr(os, "RTLD_NOLOAD"):  # Windows
+        return None
+    try:
+        cuda = ctypes.CDLL("libcuda.so.1", mode=os.RTLD_NOLOAD | os.RTLD_NOW)
+    except OSError:
+        return None
+    count = ctypes.c_int()
+    return count.value if cuda.cuDeviceGetCount(ctypes.byref(count)) == 0 else None

@@ -75,7 +75,8 @@ def _stopped(entry: str, rest: tuple[str, ...], found: Sequence[int], gpus: int)
     )
     named = ", ".join(map(repr, rest[:_NAMED]))
     more = f" and {len(rest) - _NAMED} more" if len(rest) > _NAMED else ""
-    after = f"; {named}{more} after it are not read" if rest else ""
+    verb = "is" if len(rest) == 1 else "are"
+    after = f"; {named}{more} after it {verb} not read" if rest else ""
     return f"{why}: {before}{after}"
 
 

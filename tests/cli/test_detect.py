@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -235,3 +236,29 @@ def test_torch_and_tensorflow_meet_on_the_cpu_of_this_machine(devbench_cli: DevB
     assert cpus["torch"]["physical"] == cpus["tensorflow"]["physical"] == "cpu"
     assert cpus["torch"]["name"] == cpus["tensorflow"]["name"] == data["host"]["cpu_model"]
     assert data["host"]["logical_cpus"] == os.cpu_count()
+
+
+def test_a_call_of_the_driver_that_never_comes_back_leaves_the_rest_of_the_answer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    over = threading.Event()
+    monkeypatch.setattr("devbench.cli.detect.NVML_S", 0.1)
+    monkeypatch.setattr(detection, "read_gpus", over.wait)
+    try:
+        detect(no_frameworks=True)
+    finally:
+        over.set()
+    out = capsys.readouterr().out
+    assert row(out, "usable CPUs")
+    assert "NVML did not come back within 0.1 s: a call of the driver hangs" in out
+
+
+def test_what_goes_wrong_in_the_thread_of_nvml_is_not_swallowed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken() -> None:
+        raise RuntimeError("no such field")
+
+    monkeypatch.setattr(detection, "read_gpus", broken)
+    with pytest.raises(RuntimeError, match="no such field"):
+        detect(no_frameworks=True)

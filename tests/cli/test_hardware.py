@@ -155,6 +155,7 @@ def test_equal_gpus_that_each_framework_numbers_its_own_way_meet_on_the_way_thro
 def test_detect_loads_no_library_that_it_has_no_use_for() -> None:
     """Each costs tens of milliseconds before anything is shown."""
     heavy = {"pydantic", "numpy", "pandas", "psutil", "sqlalchemy", "platformdirs", "jinja2"}
+    heavy |= {"rich", "statistics", "concurrent.futures", "devbench.registry", "devbench.declare"}
     program = (
         "import io, sys; from devbench.cli import main; out, sys.stdout = sys.stdout, io.StringIO()\n"
         "sys.argv = ['devbench', 'detect', '--no-frameworks']\n"

@@ -10,6 +10,7 @@ from devbench.doctor.recording import (
     CallingProcess,
     Entry,
     Library,
+    Package,
     PciDevice,
     Recording,
     Said,
@@ -110,7 +111,12 @@ def tensorflow_alone() -> Recording:
     return replace(
         machine,
         frameworks=(machine.frameworks[0], framework("tensorflow", [], log=[_DLOPEN])),
-        packages=machine.packages[:2],
+        packages=(
+            *machine.packages[:2],
+            # What torch brings, for another CUDA than TensorFlow's.
+            Package("nvidia-cudnn-cu13", "9.15.1.9", SITE),
+            Package("nvidia-cublas", "13.1.0.3", SITE),
+        ),
     )
 
 
@@ -326,7 +332,7 @@ FAULTS: Mapping[str, Fault] = {
     ),
     "D02": Fault(old_driver, "error", "https://download.pytorch.org/whl/cu126", "CUDA 12.4"),
     "D03": Fault(old_build, "error", "https://download.pytorch.org/whl/cu128", "12.0"),
-    "D04": Fault(from_ptx, "error", "--upgrade tensorflow"),
+    "D04": Fault(from_ptx, "error", "--upgrade 'tensorflow[and-cuda]'"),
     "D05": Fault(tensorflow_alone, "error", "python -m pip install 'tensorflow[and-cuda]'"),
     "D06": Fault(
         library_broken,

@@ -4,6 +4,7 @@ import json
 import os
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from devbench.doctor import BundleError, Recording, bundle, diagnose, dump, load
 from devbench.doctor.bundle import parse
+from devbench.doctor.recording import Said
 from tests.doctor import faults
 from tests.doctor.machines import apple, bare_cpu, one_gpu, with_files, with_variables
 
@@ -36,6 +38,16 @@ def test_a_redacted_machine_has_the_same_findings_and_none_of_its_names(
     assert [one.id for one in diagnose(parse(text, "file")).findings] == [
         one.id for one in diagnose(machine).findings
     ]
+
+
+def test_a_group_named_like_its_user_is_a_name_too() -> None:
+    machine = one_gpu()
+    system = replace(machine.system, groups=("mmuster", "smith-lab", "video", "docker"))
+    text = dump(replace(machine, system=system, packages=()), redacted=True, names=["deepthought"])
+    assert parse(text, "file").system.groups == ("user", "user", "video", "docker")
+    said = Said("dmesg", "nvidia on deepthought")
+    text = dump(replace(machine, commands=(said,)), redacted=True, names=["deepthought"])
+    assert parse(text, "file").commands[0].output == "nvidia on user"
 
 
 PCI = {"bus_id": "0000:01:00.0", "vendor": "0x10de", "device": "0x1", "device_class": "0x030000"}

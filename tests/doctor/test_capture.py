@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +22,14 @@ from devbench.doctor.bundle import parse
 from devbench.doctor.checks.slow_host import DEBUGGING
 from devbench.doctor.child import ask_framework
 from devbench.doctor.here import chosen_variables, read_files
-from devbench.doctor.recording import Arithmetic, Recording, Trial
+from devbench.doctor.recording import Arithmetic, CallingProcess, Recording, Trial
 from devbench.doctor.trials import try_device
 from devbench.doctor.turns import Turns
 from devbench.frameworks.tensorflow import TensorFlowFramework
 from devbench.frameworks.torch import TorchFramework
 from devbench.protocol import encode
 from tests.doctor import adapters
+from tests.doctor.machines import server, with_variables
 
 ROOT = Path(__file__).parents[2]
 
@@ -288,6 +291,50 @@ def test_a_library_with_nvmls_interface_is_asked_through_the_real_bindings(
     assert reasons["S04", first] == "NVML does not tell sm_clock_max_hz (FunctionNotFound)"
     # The library lacks the newest form of this function, as older drivers do.
     assert reasons["S06", first] == "NVML does not tell compute_processes (FunctionNotFound)"
+
+
+CUDA = """
+static int open;
+int cuInit(unsigned flags) { open = 1; return 0; }
+int cuDeviceGetCount(int *count) { if (!open) return 3; *count = 2; return 0; }
+"""
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the loader's path is Linux's")
+def test_a_variable_that_came_too_late_for_tensorflow_is_told_by_cuda_itself(
+    tmp_path: Path,
+) -> None:
+    """TensorFlow has no question for it that would not open CUDA."""
+    (tmp_path / "cuda.c").write_text(CUDA)
+    words = ["cc", "-shared", "-fPIC", "-o", "libcuda.so.1", "cuda.c"]
+    subprocess.run(words, check=True, cwd=tmp_path)
+    program = (
+        "import ctypes, json, os, sys, types\n"
+        "from dataclasses import asdict\n"
+        "from devbench.doctor.here import calling_process\n"
+        "sys.modules['tensorflow'] = types.ModuleType('tensorflow')\n"
+        "seen = [calling_process()]\n"
+        "cuda = ctypes.CDLL('libcuda.so.1')\n"
+        "seen.append(calling_process())\n"
+        "cuda.cuInit(0)\n"
+        "os.environ['CUDA_VISIBLE_DEVICES'] = '0'\n"
+        "seen.append(calling_process())\n"
+        "print(json.dumps([asdict(one) for one in seen]))\n"
+    )
+    environ = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path)}
+    environ.pop("CUDA_VISIBLE_DEVICES", None)
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=True
+    )
+    unloaded, closed, late = json.loads(done.stdout)
+    assert unloaded["initialized"] == closed["initialized"] == {}
+    machine = replace(
+        with_variables(server(), CUDA_VISIBLE_DEVICES="0"), process=CallingProcess(**late)
+    )
+    (found,) = (one for one in diagnose(machine).findings if one.id == "D10")
+    assert found.says.startswith("CUDA_VISIBLE_DEVICES was set after tensorflow had opened CUDA")
+    assert "tensorflow sees 2" in found.evidence
 
 
 def test_children_measure_one_after_the_other_and_one_that_dies_holds_nobody_up() -> None:

@@ -108,6 +108,11 @@ def test_a_lost_gpu_is_named_and_the_others_are_still_judged() -> None:
     found = {(one.id, one.gpus) for one in diagnose(faults.lost()).findings}
     assert ("D23", (uuid(3),)) in found
     assert ("H04", (uuid(3),)) in found
+    beside = [one for one in diagnose(faults.lost()).findings if one.id == "D25"]
+    assert {(one.framework, len(one.gpus)) for one in beside} == {("torch", 7), ("tensorflow", 7)}
+    for one in beside:
+        assert one.says.endswith("runs nothing on this GPU, while another one is lost")
+        assert one.fixes[-1].commands[-1] == "export CUDA_VISIBLE_DEVICES=0,1,2,4,5,6,7"
 
 
 def test_what_is_said_alike_of_several_gpus_is_said_once() -> None:

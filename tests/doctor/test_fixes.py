@@ -10,10 +10,17 @@ from typing import Literal
 import pytest
 
 from devbench.doctor import Finding, Recording, diagnose
-from devbench.doctor.recording import Entry
+from devbench.doctor.recording import Entry, Package
 from tests.doctor import faults
 from tests.doctor.faults import FAULTS
-from tests.doctor.machines import container, one_gpu, with_files, with_variables
+from tests.doctor.machines import (
+    SITE,
+    container,
+    framework,
+    one_gpu,
+    with_files,
+    with_variables,
+)
 
 Installer = Literal["pip", "uv", "conda"]
 
@@ -123,3 +130,49 @@ def test_a_pod_is_deleted_where_docker_would_restart_a_container() -> None:
     lost = replace(container(), calls={"nvmlInit()": {"error": "Unknown"}})
     assert commands_of(lost, "D12")[0] == "docker restart CONTAINER"
     assert commands_of(pod(lost), "D12")[0] == "kubectl delete pod NAME"
+
+
+@pytest.mark.parametrize(
+    ("release", "command"),
+    [
+        ("ubuntu", "sudo ubuntu-drivers install"),
+        ("debian", "nvidia-driver libcuda1 nvidia-smi"),
+        ("fedora", "akmod-nvidia xorg-x11-drv-nvidia-cuda"),
+        ("opensuse-leap", "nvidia-compute-utils-G06"),
+        ("arch", "nvidia-open nvidia-utils"),
+    ],
+)
+def test_the_driver_comes_with_libcuda_and_nvidia_smi(release: str, command: str) -> None:
+    """Several distributions split them from the kernel module."""
+    machine = with_files(faults.nouveau(), **{"etc__os-release": f"ID={release}\n"})
+    assert command in commands_of(machine, "D18")[0]
+    assert commands_of(machine, "D18")[1] == "sudo reboot"
+
+
+@pytest.mark.parametrize(
+    ("installer", "first", "then"),
+    [
+        (
+            "pip",
+            "python -m pip uninstall --yes tensorflow-cpu",
+            "python -m pip install --force-reinstall 'tensorflow[and-cuda]'",
+        ),
+        (
+            "uv",
+            "uv pip uninstall tensorflow-cpu",
+            "uv pip install --force-reinstall 'tensorflow[and-cuda]'",
+        ),
+    ],
+)
+def test_tensorflow_cpu_makes_room_before_its_files_are_installed_again(
+    installer: Installer, first: str, then: str
+) -> None:
+    machine = one_gpu()
+    build = {"is_cuda_build": False, "is_rocm_build": False}
+    machine = replace(
+        machine,
+        frameworks=(machine.frameworks[0], framework("tensorflow", [], build=build)),
+        packages=(*machine.packages, Package("tensorflow-cpu", "2.21.0", SITE)),
+        system=replace(machine.system, installer=installer),
+    )
+    assert commands_of(machine, "D01") == [first, then]

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devbench.doctor import diagnose, visible, xid
+from devbench.doctor import Recording, diagnose, visible, xid
+from devbench.doctor.facts import gather
 from tests.doctor.machines import container, uuid
 
 UUIDS = [uuid(0), uuid(1), uuid(0x11)]
@@ -88,12 +89,37 @@ def test_any_log_is_read(log: str) -> None:
     assert all(0 <= one.number < 10_000 for one in xid.parse(log))
 
 
-TREE = sorted(container().files)
+def first_version() -> Recording:
+    """The same container under control groups of version 1."""
+    machine = container()
+    mounts = [
+        f"3{number} 24 0:27 / /sys/fs/cgroup/{name} rw - cgroup cgroup rw,{name}"
+        for number, name in enumerate(("cpu", "cpuset", "memory"))
+    ]
+    files = {name: text for name, text in machine.files.items() if "fs/cgroup" not in name} | {
+        "proc/self/mountinfo": "\n".join(mounts),
+        "proc/self/cgroup": "4:cpu:/\n3:cpuset:/\n2:memory:/\n",
+        "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "800000\n",
+        "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
+        "sys/fs/cgroup/cpu/cpu.stat": "nr_periods 9\nnr_throttled 1\nthrottled_time 8\n",
+        "sys/fs/cgroup/cpuset/cpuset.cpus": "0-191\n",
+        "sys/fs/cgroup/memory/memory.limit_in_bytes": f"{64 << 30}\n",
+        "sys/fs/cgroup/memory/memory.usage_in_bytes": f"{8 << 30}\n",
+    }
+    return replace(machine, files=files)
+
+
+MACHINES = (container(), first_version())
+
+
+def test_the_first_version_of_control_groups_is_read_before_it_is_spoilt() -> None:
+    host = gather(first_version()).host
+    assert (host.usable_cpus, host.cpu_limit) == (8.0, "cpu.cfs_quota_us of cgroup /")
 
 
 @settings(max_examples=25, deadline=None)
 @given(
-    st.sampled_from(TREE),
+    st.sampled_from([(one, name) for one in MACHINES for name in sorted(one.files)]),
     st.text(max_size=40)
     | st.lists(
         st.sampled_from(
@@ -111,6 +137,6 @@ TREE = sorted(container().files)
         )
     ).map("\n".join),
 )
-def test_any_content_of_any_file_is_diagnosed(name: str, text: str) -> None:
-    machine = container()
+def test_any_content_of_any_file_is_diagnosed(spoilt: tuple[Recording, str], text: str) -> None:
+    machine, name = spoilt
     diagnose(replace(machine, files={**machine.files, name: text}))

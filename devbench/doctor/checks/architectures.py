@@ -92,7 +92,7 @@ def compiles_from_ptx(facts: Facts, framework: FrameworkRecord, gpu: GpuFacts) -
     )
     newer = Fix(
         "take a build with code for it: NVIDIA's container, or a newer release",
-        (fixes.package(facts, framework.name, "newer"),),
+        (fixes.newer(facts, framework.name),),
     )
     if failed:
         yield Found(

@@ -308,10 +308,7 @@ def lost(facts: Facts, gpu: GpuFacts) -> Iterator[Found]:
             "likely",
         )
         return
-    answers = set(gpu.nvml.unread.values()) | (
-        set(gpu.health.unread.values()) if gpu.health else set()
-    )
-    if "GpuIsLost" in answers:
+    if gpu.is_lost:
         yield Found(
             "error",
             "the GPU is lost: it has fallen off the bus",

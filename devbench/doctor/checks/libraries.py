@@ -10,7 +10,7 @@ from devbench.doctor import fixes
 from devbench.doctor.checks import Found
 from devbench.doctor.facts import Facts
 from devbench.doctor.gpus import GpuFacts
-from devbench.doctor.recording import FrameworkRecord, Package
+from devbench.doctor.recording import FrameworkRecord, Library, Package
 from devbench.doctor.records import Fix
 
 #: What stands in an import error → the cause in one sentence, and which remedy below it wants.
@@ -97,26 +97,43 @@ def _said(framework: FrameworkRecord) -> list[str]:
     ]
 
 
-def _wheels(facts: Facts) -> list[Package]:
-    return [one for one in facts.recording.packages if re.match(r"nvidia-(cudnn|cublas)", one.name)]
+def _wheels(facts: Facts, framework: FrameworkRecord) -> list[Package]:
+    """Those of the CUDA that it was built for: torch may have brought another's. From CUDA 13 on the
+    version tells it, nvidia-cublas 13.1, where there is no -cu12 in the name."""
+    major = (framework.cuda or "").partition(".")[0]
+    return [
+        one
+        for one in facts.recording.packages
+        if (named := re.fullmatch(r"nvidia-(?:cudnn|cublas)(?:-cu(\d+))?", one.name))
+        and (named[1] or one.version.partition(".")[0]) == major
+    ]
 
 
 def tensorflow_without_libraries(
     facts: Facts, framework: FrameworkRecord, gpu: GpuFacts
 ) -> Iterator[Found]:
     """D05"""
-    if _loads_none(framework, facts, gpu) and not _wheels(facts):
+    if _loads_none(framework, facts, gpu) and not _wheels(facts, framework):
         yield Found(
             "error",
             f"{framework.label} has no CUDA libraries: the wheel comes without them",
-            ("no distribution nvidia-cudnn-… is installed", *_said(framework)[:1]),
+            (
+                f"no distribution nvidia-cudnn-… for CUDA {framework.cuda} is installed",
+                *_said(framework)[:1],
+            ),
             (fixes.tensorflow_for_cuda(facts),),
         )
 
 
+def _with_path(library: Library) -> str:
+    """The loader names the path itself, mostly."""
+    error = str(library.error)
+    return error if library.path is None or library.path in error else f"{error} ({library.path})"
+
+
 def wheels_not_found(facts: Facts, framework: FrameworkRecord, gpu: GpuFacts) -> Iterator[Found]:
     """D06"""
-    if not _loads_none(framework, facts, gpu) or not _wheels(facts):
+    if not _loads_none(framework, facts, gpu) or not _wheels(facts, framework):
         return
     broken = [library for library in framework.libraries if library.error]
     if not broken:
@@ -139,13 +156,15 @@ def wheels_not_found(facts: Facts, framework: FrameworkRecord, gpu: GpuFacts) ->
         return
     file = framework.answer.view.file if framework.answer.view else ""
     elsewhere = {
-        one.location for one in _wheels(facts) if one.location and one.location not in file
+        one.location
+        for one in _wheels(facts, framework)
+        if one.location and one.location not in file
     }
     yield Found(
         "error",
         f"{framework.label} cannot load {broken[0].name}, looked for at {broken[0].path}",
         (
-            *(f"{one.name}: {one.error} ({one.path})" for one in broken),
+            *(f"{one.name}: {_with_path(one)}" for one in broken),
             *(f"the wheels lie in {folder}, TensorFlow elsewhere" for folder in sorted(elsewhere)),
         ),
         (

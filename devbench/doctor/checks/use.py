@@ -172,6 +172,9 @@ def no_kernel(facts: Facts, framework: FrameworkRecord, gpu: GpuFacts) -> Iterat
         return
     name = framework.name
     said = facts.complaints(framework, gpu)
+    if any(one.is_lost for one in facts.gpus):
+        yield _beside_a_lost_one(facts, name, said)
+        return
     if not said and not framework.trials and facts.sees(framework, gpu):
         raise CouldNotCheck(f"no kernel of {name} was tried")
     yield Found(
@@ -188,4 +191,28 @@ def no_kernel(facts: Facts, framework: FrameworkRecord, gpu: GpuFacts) -> Iterat
             ),
         ),
         "possible",
+    )
+
+
+def _beside_a_lost_one(facts: Facts, name: str, said: tuple[str, ...]) -> Found:
+    """CUDA starts with all GPUs of the driver, and one that is lost can keep it from the others."""
+    lost = [one for one in facts.gpus if one.is_lost]
+    kept = ",".join(
+        str(one.nvml.index) for one in facts.gpus if one.nvml is not None and not one.is_lost
+    )
+    return Found(
+        "error",
+        f"{name} runs nothing on this GPU, while another one is lost",
+        (*said, *(f"lost: {one.name} {one.physical}" for one in lost)),
+        (
+            Fix("first bring the lost GPU back, see D23"),
+            Fix(
+                "until then, hide it",
+                (
+                    fixes.set_variable(facts, "CUDA_DEVICE_ORDER", "PCI_BUS_ID"),
+                    fixes.set_variable(facts, _VISIBLE, kept),
+                ),
+            ),
+        ),
+        "likely",
     )
