@@ -43,14 +43,16 @@ def bystanders() -> frozenset[int]:
 def watch(besides: Collection[int] = ()) -> Callable[[], tuple[int, ...]]:
     """Begin to watch the threads of this process; what is returned tells which of them have worked since.
 
-    None are told where that cannot be known (off Linux), where a thread has come or gone, or where the
-    process has children: what starts in a bound thread is bound with it.
+    None are told where that cannot be known (off Linux), and where threads or child processes are there
+    that were not, or have done a part of the work and ended: what starts in a bound thread is bound with it.
     """
     before, start = _seconds_on_cpu(), time.perf_counter()
+    whole = _whole_process()
 
     def told() -> tuple[int, ...]:
         after, wall = _seconds_on_cpu(), time.perf_counter() - start
-        if before.keys() != after.keys() or _has_children(after):
+        ended = _whole_process() - whole - (sum(after.values()) - sum(before.values()))
+        if before.keys() != after.keys() or _has_children(after) or ended >= BUSY * wall:
             return ()
         worked = {tid for tid in after if after[tid] - before[tid] >= BUSY * wall}
         return tuple(sorted(worked.difference(besides)))
@@ -100,6 +102,13 @@ def _seconds_on_cpu() -> dict[int, float]:
         except OSError:  # it has just ended, or the kernel was built without schedstat
             continue
     return found
+
+
+def _whole_process() -> float:
+    """CPU seconds of this process and of the children that it has waited for, threads that have ended
+    included; in hundredths of a second for the children."""
+    times = os.times()
+    return time.process_time() + times.children_user + times.children_system
 
 
 def _has_children(tids: Iterable[int]) -> bool:

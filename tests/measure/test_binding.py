@@ -82,6 +82,21 @@ def test_nothing_is_bound_in_a_process_with_children() -> None:
         child.communicate(b"\n")
 
 
+def test_nothing_is_bound_where_processes_come_and_go_inside_the_step() -> None:
+    """A DataLoader starts its workers anew for each epoch; between two steps there are none."""
+    told = binding.watch()
+    subprocess.run([sys.executable, "-c", "sum(range(10**7))"], check=True)
+    hashlib.sha256(DATA)
+    assert told() == ()
+
+
+def test_nothing_is_bound_where_threads_come_and_go_inside_the_step() -> None:
+    told = binding.watch()
+    with working(1):
+        time.sleep(0.05)
+    assert told() == ()
+
+
 def test_bound_threads_take_the_cpus_in_turn_and_are_let_go_again() -> None:
     cpus = sorted(os.sched_getaffinity(0))
     with working(3) as tids:
