@@ -69,7 +69,7 @@ def bound(threads: Sequence[int], given: int) -> Iterator[bool]:
     is a choice then, which depends on what else runs, and the scheduler makes it better.
     """
     cpus = by_core(os.sched_getaffinity(0)) if threads else []
-    if given not in (len(cpus), _cores(cpus)):
+    if given not in (len(cpus), cores(cpus)):
         yield False
         return
     allowed = {tid: os.sched_getaffinity(tid) for tid in threads}
@@ -89,7 +89,8 @@ def _give_back(tid: int, mask: Collection[int]) -> None:
         return  # the thread has ended
 
 
-def _cores(cpus: Iterable[int]) -> int:
+def cores(cpus: Iterable[int]) -> int:
+    """Of how many cores these CPUs are."""
     return len({_first_of_core(cpu, Path("/")) for cpu in cpus})
 
 
