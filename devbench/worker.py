@@ -80,7 +80,7 @@ class Worker:
         self._yardsticks: Yardsticks | None = None
         self._held: Held | None = None
         self._tick_s = clock_tick()
-        self._bystanders = binding.bystanders()
+        self._bystanders: frozenset[int] = frozenset()
         self._modules = 0
 
     def serve(self, messages: queue.SimpleQueue[Message]) -> None:
@@ -113,6 +113,7 @@ class Worker:
     def _start(self, message: Message) -> None:
         target = Target.from_json(message["target"])
         framework = registry.frameworks()[target.framework]
+        self._bystanders = binding.bystanders()
         start = time.perf_counter()
         try:
             framework.start(target, message["threads"])

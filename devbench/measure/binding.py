@@ -17,8 +17,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-#: A thread works in a step when it is on a CPU for this share of the time.
-BUSY: Final = 0.1
+#: A thread works in a step when it is on a CPU for this share of the time. Little, since of two processes
+#: of a pair both must find the same, and what a running thread has used is told to a tick of 4 ms only.
+BUSY: Final = 0.02
+#: Threads and processes that have ended may have done so much of the work: the rest of a start, say.
+ENDED: Final = 0.1
 
 
 def by_core(cpus: Iterable[int], root: Path = Path("/")) -> list[int]:
@@ -43,8 +46,8 @@ def bystanders() -> frozenset[int]:
 def watch(besides: Collection[int] = ()) -> Callable[[], tuple[int, ...]]:
     """Begin to watch the threads of this process; what is returned tells which of them have worked since.
 
-    None are told where that cannot be known (off Linux), and where threads or child processes are there
-    that were not, or have done a part of the work and ended: what starts in a bound thread is bound with it.
+    None are told where that cannot be known (off Linux), where threads or child processes have done a part
+    of the work and ended, and where children are there: what starts in a bound thread is bound with it.
     """
     before, start = _seconds_on_cpu(), time.perf_counter()
     whole = _whole_process()
@@ -52,9 +55,9 @@ def watch(besides: Collection[int] = ()) -> Callable[[], tuple[int, ...]]:
     def told() -> tuple[int, ...]:
         after, wall = _seconds_on_cpu(), time.perf_counter() - start
         ended = _whole_process() - whole - (sum(after.values()) - sum(before.values()))
-        if before.keys() != after.keys() or _has_children(after) or ended >= BUSY * wall:
+        if before.keys() - after.keys() or _has_children(after) or ended >= ENDED * wall:
             return ()
-        worked = {tid for tid in after if after[tid] - before[tid] >= BUSY * wall}
+        worked = {tid for tid in after if after[tid] - before.get(tid, 0.0) >= BUSY * wall}
         return tuple(sorted(worked.difference(besides)))
 
     return told

@@ -29,11 +29,11 @@ MOST_TURNS: Final = 40
 LEAST_TURNS: Final = 6
 #: The yardstick is laid at every fifth turn.
 YARDSTICK_EVERY: Final = 5
-#: A process that uses less than a tenth of a CPU over so long is at rest. Thread pools spin for a while
-#: after their work, and for ever under an active wait policy. What has just worked, and be it the same
-#: process, leaves its mark on the next turn: with a rest of 1 ms the same code spread by 15 % from pair
-#: to pair, with 12 ms by 5 % (training steps of torch, 2 threads on a virtual machine of 2 CPUs).
-REST_S: Final = 0.01
+#: A process that uses less than a tenth of a CPU over so long is at rest. Thread pools spin for some 10 ms
+#: after their work, and for ever under an active wait policy. With 10 ms the same code spreads as much
+#: from pair to pair (1.2 % over the core suites in torch, 2.4 % in TensorFlow), and a pair takes a third
+#: longer.
+REST_S: Final = 0.003
 REST_SHARE: Final = 0.1
 REST_LIMIT_S: Final = 0.1
 #: glibc's malloc raises its thresholds as it goes, to these at the most, and whether the top of the heap
