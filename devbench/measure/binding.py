@@ -17,11 +17,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-#: A thread works in a step when it is on a CPU for this share of the time. Little, since of two processes
-#: of a pair both must find the same, and what a running thread has used is told to a tick of 4 ms only.
+#: A thread works in a step when it is on a CPU for this share of the time. Little, since both processes of
+#: a pair must find the same.
 BUSY: Final = 0.02
 #: Threads and processes that have ended may have done so much of the work: the rest of a start, say.
 ENDED: Final = 0.1
+#: CPUCLOCK_PERTHREAD_MASK | CPUCLOCK_SCHED of the kernel.
+_THREADS_CLOCK: Final = 4 | 2
 
 
 def by_core(cpus: Iterable[int], root: Path = Path("/")) -> list[int]:
@@ -53,8 +55,9 @@ def watch(besides: Collection[int] = ()) -> Callable[[], tuple[int, ...]]:
     whole = _whole_process()
 
     def told() -> tuple[int, ...]:
-        after, wall = _seconds_on_cpu(), time.perf_counter() - start
-        ended = _whole_process() - whole - (sum(after.values()) - sum(before.values()))
+        wall, spent = time.perf_counter() - start, _whole_process() - whole
+        after = _seconds_on_cpu()
+        ended = spent - (sum(after.values()) - sum(before.values()))
         if before.keys() - after.keys() or _has_children(after) or ended >= ENDED * wall:
             return ()
         worked = {tid for tid in after if after[tid] - before.get(tid, 0.0) >= BUSY * wall}
@@ -98,12 +101,15 @@ def cores(cpus: Iterable[int]) -> int:
 
 
 def _seconds_on_cpu() -> dict[int, float]:
-    """Of each thread of this process, to the nanosecond: the first field of schedstat."""
+    """Of each thread of this process, to the nanosecond and to this moment: by its clock, whose number the
+    kernel makes of the thread's (``include/linux/posix-timers_types.h``). The figures in /proc are those of
+    the last tick, up to 4 ms ago."""
     found = {}
     for task in _tasks():
+        tid = int(task.name)
         try:
-            found[int(task.name)] = int((task / "schedstat").read_text().split()[0]) * 1e-9
-        except OSError:  # it has just ended, or the kernel was built without schedstat
+            found[tid] = time.clock_gettime(~tid << 3 | _THREADS_CLOCK)
+        except OSError:  # it has just ended
             continue
     return found
 

@@ -92,8 +92,12 @@ def test_nothing_is_bound_where_processes_come_and_go_inside_the_step() -> None:
 
 def test_nothing_is_bound_where_threads_come_and_go_inside_the_step() -> None:
     told = binding.watch()
-    with working(1):
-        time.sleep(0.05)
+    thread = threading.Thread(target=lambda: [hashlib.sha256(DATA) for _ in range(100)])
+    thread.start()
+    gone = Path(f"/proc/self/task/{thread.native_id}")
+    thread.join()
+    while gone.exists():  # Python has joined it, the kernel has still to end it
+        time.sleep(0.001)
     assert told() == ()
 
 
