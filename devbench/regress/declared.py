@@ -1,7 +1,8 @@
 """``python -P -m devbench.regress.declared``: tells what the suites of one side declare.
 
-A process of its own, since they import that side's code. It answers one message with the names of all benchmarks in `sources` and with the cases among them that
-are meant; `benchmarks` is None where a suite cannot be loaded.
+A process of its own, since they import that side's code. It answers one message with the names of all
+benchmarks in `sources` and with the cases among them that are meant; `benchmarks` is None where a suite
+cannot be loaded.
 """
 
 from __future__ import annotations
