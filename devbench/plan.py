@@ -214,6 +214,31 @@ def make_cases(
     return tuple(cases.values())
 
 
+def cases_meant(
+    catalog: Catalog,
+    select: Sequence[str],
+    targets: Sequence[Target],
+    overrides: Mapping[str, Sequence[str]],
+) -> list[Case]:
+    """The short sweeps of what the words of SELECT mean in a catalog that may have none of it.
+
+    A word, an axis or a value that is not there means nothing here, where it was meant for another.
+    """
+    cases: dict[str, Case] = {}
+    for word in select or ("*",):
+        try:
+            chosen = choose(catalog, [word])
+        except UsageError:
+            continue
+        for one in chosen:
+            own = {axis: words for axis, words in overrides.items() if axis in one[0].known_axes}
+            try:
+                cases |= {case.id: case for case in make_cases([one], targets, own, quick=True)}
+            except (UsageError, NothingMeasured):
+                continue
+    return list(cases.values())
+
+
 def _widened(targets: Sequence[Target], params: Mapping[str, ParamValue]) -> list[Target]:
     """The targets at that point: with an axis `world_size`, as many devices of a kind together.
 

@@ -26,6 +26,7 @@ from devbench.regress.devices import machines_of
 from devbench.regress.interleave import Found, Interleaver, PairDone
 from devbench.regress.looks import look, with_stillness
 from devbench.regress.margins import margins_in_turn
+from devbench.regress.one_sided import declared, with_one_sided
 from devbench.regress.sides import side_of
 from devbench.regress.variant import Variant, stage, variants
 from devbench.runner import utc_now
@@ -111,6 +112,9 @@ def interleave(
         variants(request.base, request.head) as (base, head),
         workplace(base, head, catalog.sources.values()) as place,
     ):
+        for source in catalog.sources.values():
+            if not head.has(source):
+                raise UsageError(f"{head.name} has no {Path(source.location).name}, the suite file")
         machines = machines_of(base, head, request.frameworks, place.staged, place.log)
         targets = find_targets(
             common_devices(*machines), request.devices, request.frameworks, request.threads
@@ -119,7 +123,17 @@ def interleave(
         if request.calibrated:
             margins = margins_in_turn(store, facts_here(machines[1], cases), cases)
             request = replace(request, margins=margins, margin=max(margins.values()))
-        return decide(request, store, place, machines, catalog, cases, tell, deadline)
+        there = declared(
+            base,
+            catalog.sources.values(),
+            request.select,
+            overrides,
+            targets,
+            place.staged,
+            place.log,
+        )
+        found = decide(request, store, place, machines, catalog, cases, tell, deadline)
+        return found if there is None else with_one_sided(found, there, cases)
 
 
 @dataclass(frozen=True, slots=True)

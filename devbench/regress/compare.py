@@ -25,6 +25,7 @@ from devbench.stats.verdicts import (
 )
 
 _FAULTS: Final[frozenset[Status]] = frozenset({"failed", "crashed", "timeout"})
+_KINDS: Final = {"run": "run of devbench", "pytest-benchmark": "file of pytest-benchmark"}
 _NO_REASON: Final = "no reason is given"
 _ONE_PROCESS: Final = (
     "one process a side, and how far processes of this test lie apart on this machine is not known: "
@@ -62,7 +63,8 @@ def compare(
         raise UsageError(f"{base.name} and {new.name} are the same; name two to compare")
     if base.kind != new.kind:
         raise UsageError(
-            f"{base.name} is a {base.kind} and {new.name} is a {new.kind}; they have no case in common"
+            f"{base.name} is a {_KINDS[base.kind]} and {new.name} a {_KINDS[new.kind]}; they have no case in "
+            "common"
         )
     found = differences(base.facts, new.facts, base.target_facts, new.target_facts)
     changed = _changed_yardsticks(found)

@@ -49,16 +49,17 @@ class Variant:
         return {"PYTHONPATH": os.pathsep.join(path)}
 
     def source(self, source: Source) -> Source:
-        """A suite file of the repository is this side's own file."""
+        """A suite file of the repository is this side's own file, whether it is there or not."""
         if source.kind != "file" or self.top is None or self.tree is None:
             return source
         file = Path(source.location)
         if not file.is_relative_to(self.top):
             return source
-        own = self.tree / file.relative_to(self.top)
-        if not own.is_file():
-            raise UsageError(f"{self.name} has no {file.relative_to(self.top)}, the suite file")
-        return replace(source, location=str(own))
+        return replace(source, location=str(self.tree / file.relative_to(self.top)))
+
+    def has(self, source: Source) -> bool:
+        """Whether a suite file is there on this side."""
+        return source.kind != "file" or Path(self.source(source).location).is_file()
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import math
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +69,14 @@ SHORT = "import devbench.regress.ab as ab; ab.SHARE_S = 0.03; from devbench.cli 
 
 
 def start(
-    home: Path, top: Path, *words: str, suite: str = "suite.py", **variables: str
+    home: Path,
+    top: Path,
+    *words: str,
+    suite: str = "suite.py",
+    select: Sequence[str] = ("loop",),
+    **variables: str,
 ) -> subprocess.Popen[str]:
-    given = ["ab", "loop", "--suite-path", suite, "--framework", "fake", *words]
+    given = ["ab", *select, "--suite-path", suite, "--framework", "fake", *words]
     return subprocess.Popen(
         [sys.executable, "-P", "-c", SHORT, *given],
         env=environment(home, **variables),
@@ -82,9 +88,13 @@ def start(
 
 
 def ab(
-    home: Path, top: Path, *words: str, suite: str = "suite.py"
+    home: Path,
+    top: Path,
+    *words: str,
+    suite: str = "suite.py",
+    select: Sequence[str] = ("loop",),
 ) -> subprocess.CompletedProcess[str]:
-    child = start(home, top, *words, suite=suite)
+    child = start(home, top, *words, suite=suite, select=select)
     out, err = child.communicate(timeout=300)
     return subprocess.CompletedProcess(child.args, child.returncode, out, err)
 
@@ -144,6 +154,40 @@ def test_sides_that_run_the_same_installed_code_are_refused(
     done = ab(tmp_path, repository, "--base", "v1", suite=str(elsewhere))
     assert done.returncode == 2, done.stdout
     assert "ran the same code: nothing that was timed comes from the repository" in done.stderr
+
+
+def verdicts(answer: str) -> dict[str, tuple[str, str | None]]:
+    return {
+        row["case_id"].partition("@")[0]: (row["verdict"], row["reason"])
+        for row in json.loads(answer)["results"]
+    }
+
+
+def test_what_only_one_side_declares_is_a_row_and_never_left_unsaid(
+    repository: Path, tmp_path: Path
+) -> None:
+    (repository / "suite.py").write_text(SUITE.replace('"loop"', '"loop_new"'))
+    done = ab(tmp_path, repository, "suite", "--base", "v2", "--json", select=())
+    assert done.returncode == 3, done.stderr
+    assert verdicts(done.stdout) == {
+        "loop_new[n=20000]": ("not-measured", "only now: the base has none of it"),
+        "loop[n=20000]": ("not-measured", "only on the base: there is none of it now"),
+    }
+
+
+def test_a_suite_file_that_the_base_does_not_have_yet_is_no_error(
+    repository: Path, tmp_path: Path
+) -> None:
+    (repository / "added.py").write_text(SUITE)
+    done = ab(tmp_path, repository, "--base", "v1", "--json", suite="added.py")
+    assert done.returncode == 3, done.stderr
+    assert verdicts(done.stdout) == {
+        "loop[n=20000]": ("not-measured", "only now: the base has none of it")
+    }
+    git(repository, "stash", "--include-untracked", "--quiet")
+    done = ab(tmp_path, repository, "--base", "v1", suite="added.py")
+    assert done.returncode == 2
+    assert "there is no suite file" in done.stderr
 
 
 @pytest.mark.parametrize(

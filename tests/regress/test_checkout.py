@@ -172,8 +172,9 @@ def test_a_suite_file_of_the_repository_is_each_sides_own(repository: Path) -> N
         assert base.source(suite).location == str(base.tree / "suite.py")
         assert head.source(suite) == suite
         assert base.source(elsewhere) == elsewhere
-    with variants("v1", None) as (base, _), pytest.raises(UsageError, match=r"v1 has no suite\.py"):
-        base.source(suite)
+        assert base.has(suite)
+    with variants("v1", None) as (base, head):
+        assert (base.has(suite), head.has(suite)) == (False, True)
 
 
 def test_the_staged_engine_knows_the_frameworks_and_nothing_else_is_staged(tmp_path: Path) -> None:
