@@ -48,6 +48,13 @@ def working(count: int) -> Iterator[list[int]]:
             thread.join()
 
 
+@pytest.fixture
+def childless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tests of this process may have left a server or a browser running."""
+    monkeypatch.setattr(binding, "_has_children", lambda tids: False)
+
+
+@pytest.mark.usefixtures("childless")
 def test_threads_that_work_are_told_from_those_that_wait() -> None:
     with working(1) as tids:
         told = binding.watch()
@@ -63,6 +70,7 @@ def test_a_thread_that_belongs_to_nothing_that_is_timed_is_left_alone() -> None:
         assert told() == ()
 
 
+@pytest.mark.usefixtures("childless")
 def test_a_pool_that_is_started_by_the_first_steps_is_bound_too() -> None:
     told = binding.watch()
     with working(1) as tids:
@@ -82,6 +90,7 @@ def test_nothing_is_bound_in_a_process_with_children() -> None:
         child.communicate(b"\n")
 
 
+@pytest.mark.usefixtures("childless")
 def test_nothing_is_bound_where_processes_come_and_go_inside_the_step() -> None:
     """A DataLoader starts its workers anew for each epoch; between two steps there are none."""
     told = binding.watch()
@@ -90,6 +99,7 @@ def test_nothing_is_bound_where_processes_come_and_go_inside_the_step() -> None:
     assert told() == ()
 
 
+@pytest.mark.usefixtures("childless")
 def test_nothing_is_bound_where_threads_come_and_go_inside_the_step() -> None:
     told = binding.watch()
     thread = threading.Thread(target=lambda: [hashlib.sha256(DATA) for _ in range(100)])
