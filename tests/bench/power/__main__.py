@@ -1,9 +1,9 @@
 """``make bench-power``: how often harnesses cry wolf, and what they catch, on the same steps.
 
 ``python -m tests.bench.power [--minutes N] [--raw FILE] [--page FILE]``. Half of the time goes to pairs
-of devbench, half to the other harnesses, evenly over the conditions; what is measured is added to what
-there is. Without any time the table is made anew from what there is. Run on a machine that does nothing
-else; it takes hours to say much.
+of devbench, half to the other harnesses, evenly over the conditions, but first without a neighbour until
+there is enough to tell; what is measured is added to what there is. Without any time the table is made
+anew from what there is. Run on a machine that does nothing else; it takes hours to say much.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Final
 
 from devbench.errors import UsageError
 from devbench.regress.interleave import NULL_EVERY
+from devbench.stats.sequential import LOOKS
 from tests.bench.common import ROOT
 from tests.bench.power import page
 from tests.bench.power.decisions import pairs_a_decision
@@ -56,8 +57,13 @@ def _measure(raw: Raw, deadline: float, folder: Path) -> None:
     for condition in CONDITIONS:
         for tool in TOOLS:
             spent[condition.noisy, tool] += sum(one["seconds"] for one in raw.of(condition, tool))
+    quiet = Condition(KINDS[0], noisy=False)
     while time.monotonic() < deadline:
-        noisy, tool = min(spent, key=lambda cell: spent[cell] / SHARES.get(cell[1], 1))
+        enough = len(raw.pairs(quiet, SAME)) >= LOOKS[-1]
+        noisy, tool = min(
+            (cell for cell in spent if enough or not cell[0]),
+            key=lambda cell: spent[cell] / SHARES.get(cell[1], 1),
+        )
         start = time.monotonic()
         with neighbour(len(raw.records)) if noisy else nullcontext():
             if tool == OURS:
