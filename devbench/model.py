@@ -260,7 +260,7 @@ class Measurement:
     build_s, timing_s, check_s: where the visit's time went besides `warmup_s` and `first_call_s`.
     telemetry: what GPU and host did while the samples were taken (`devbench.telemetry.Summary`).
     threads_used: CPU time over wall time of the process under a load that uses every thread. pinned:
-    each thread that worked in the step was kept to a CPU of its own (`devbench.measure.binding`).
+    each thread that worked in the step was kept to one CPU, as in pairs (`devbench.measure.binding`).
     input_bytes, output_bytes: what all inputs (weights too) and all outputs hold in the case's dtype;
     outputs are counted where the result is checked.
     yardstick: the fixed step that was timed beside the samples, and its median duration, by which the

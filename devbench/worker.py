@@ -181,8 +181,9 @@ class Worker:
 
         def keep() -> dict[str, Any]:
             warm = keeping.enter_context(warmed_up(bench, *self._visiting(message)))
+            pinned = keeping.enter_context(binding.bound(warm.threads, self._threads))
             self._held = Held(bench, warm, keeping)
-            return warm.facts
+            return warm.facts | {"pinned": pinned}
 
         facts = outcome(bench, keep)
         self._send("held", facts=facts, files=_files_below(message["roots"]))

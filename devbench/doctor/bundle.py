@@ -45,9 +45,37 @@ MAX_GROUPS: Final = 5_000
 
 #: Groups that distributions and Docker make: they name nobody.
 USUAL_GROUPS: Final = frozenset(
-    """adm audio bluetooth cdrom dialout dip disk docker floppy games input kvm libvirt lp lpadmin lxd
-    netdev plugdev podman render sambashare scanner staff sudo systemd-journal tty users video
-    wheel""".split()
+    [
+        "adm",
+        "audio",
+        "bluetooth",
+        "cdrom",
+        "dialout",
+        "dip",
+        "disk",
+        "docker",
+        "floppy",
+        "games",
+        "input",
+        "kvm",
+        "libvirt",
+        "lp",
+        "lpadmin",
+        "lxd",
+        "netdev",
+        "plugdev",
+        "podman",
+        "render",
+        "sambashare",
+        "scanner",
+        "staff",
+        "sudo",
+        "systemd-journal",
+        "tty",
+        "users",
+        "video",
+        "wheel",
+    ]
 )
 
 

@@ -25,7 +25,8 @@ from devbench.measure.yardstick import Yardstick, Yardsticks
 class Warm:
     """A case that is built, checked and warmed up: ready to be sampled.
 
-    sample: one call is one sample, or a block of them. facts: fields of a `Measurement` so far.
+    sample: one call is one sample, or a block of them. facts: fields of a `Measurement` so far. threads:
+    those of this process that worked in the warm-up, by their ids, where it computes on a CPU.
     """
 
     sample: Callable[[], Sequence[float]]
@@ -33,6 +34,7 @@ class Warm:
     step: Step
     peak: Peak
     facts: dict[str, Any]
+    threads: tuple[int, ...]
 
 
 def visit(
@@ -128,8 +130,7 @@ def warmed_up(
             worked = binding.watch(bench.bystanders)
             sample, more = _warm_up(step, timer, limits, tick_s, where)
             threads = worked() if address.lower().startswith("cpu") else ()
-            with binding.bound(threads, bench.threads) as facts["pinned"]:
-                yield Warm(sample, yardstick, step, peak, facts | more)
+            yield Warm(sample, yardstick, step, peak, facts | more, threads)
 
 
 def _warm_up(
