@@ -32,7 +32,8 @@ def measured(raw: Raw) -> Iterable[str]:
     if not raw.sessions:
         yield "Nothing has been measured yet."
         return
-    dates = f"{raw.sessions[0]} to {raw.sessions[-1]}" if len(raw.sessions) > 1 else raw.sessions[0]
+    first, last = raw.sessions[0], raw.sessions[-1]
+    dates = first if first == last else f"{first} to {last}"
     machine = raw.machine
     hours = sum(one["seconds"] for one in raw.records) / 3600
     yield (
