@@ -94,7 +94,8 @@ def _of_four(
 ) -> Iterator[float]:
     """Log ratio of a step with the sampler on to one with it off, in each four slots (on, start, end).
 
-    ends: when each step ended, which is when the next one began.
+    ends: when each step ended, which is when the next one began. Four slots of which the machine stood
+    still throughout one say nothing.
     """
     seconds = np.diff(ends)
     for begin in range(0, len(slots) - 3, 4):
@@ -102,8 +103,10 @@ def _of_four(
         for watched, start, end in slots[begin : begin + 4]:
             # Whole steps only: what began before the slot is not of it.
             inside = seconds[np.searchsorted(ends, start) : np.searchsorted(ends, end) - 1]
-            found[watched].append(float(np.log(middle(inside))))
-        yield statistics.fmean(found[True]) - statistics.fmean(found[False])
+            if len(inside):
+                found[watched].append(float(np.log(middle(inside))))
+        if len(found[True]) == len(found[False]) == 2:
+            yield statistics.fmean(found[True]) - statistics.fmean(found[False])
 
 
 def ceiling(cli: DevBench, rounds: int = 3) -> None:

@@ -55,6 +55,22 @@ def test_pairs_and_runs_become_the_shares_that_they_show(raw: Raw) -> None:
     assert tuned.caught["+5 %"] < timer.caught["+5 %"]
 
 
+def test_pairs_of_the_same_code_alone_add_comparisons_and_leave_the_slowdowns_as_they_are(
+    raw: Raw,
+) -> None:
+    before = {(one.tool, one.rule): one for one in decisions.outcomes(raw, CONDITIONS[0])}
+    rng = np.random.default_rng(1)
+    same = [role.name for role in roles(CONDITIONS[0].kind) if role.name not in SLOWED]
+    for _ in range(100):
+        ratios = {name: float(rng.normal(0, 0.006)) for name in same}
+        raw.add(CONDITIONS[0], OURS, 5.0, ratios=ratios)
+    after = {(one.tool, one.rule): one for one in decisions.outcomes(raw, CONDITIONS[0])}
+    rule = (OURS, "certain")
+    assert after[rule].trials > 1.5 * before[rule].trials
+    assert after[rule].measured.startswith("200 pairs (100 with slowdowns), ")
+    assert after[rule].caught["+10 %"] == 1
+
+
 def test_the_rules_see_figures_only_and_call_the_slower_one_slower() -> None:
     base: Json = {"median": 1.0, "mean": 1.0, "min": 1.0, "values": [1.0, 1.01, 0.99]}
     slower: Json = {"median": 1.2, "mean": 1.2, "min": 1.2, "values": [1.2, 1.21, 1.19]}

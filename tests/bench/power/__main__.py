@@ -1,8 +1,9 @@
 """``make bench-power``: how often harnesses cry wolf, and what they catch, on the same steps.
 
-``python -m tests.bench.power [--minutes N] [--raw FILE] [--page FILE]``. Half of the time goes to pairs
-of devbench, half to the other harnesses, evenly over the conditions, but first without a neighbour until
-there is enough to tell; what is measured is added to what there is. Without any time the table is made
+``python -m tests.bench.power [--minutes N] [--raw FILE] [--page FILE]``. Two thirds of the time go to
+pairs of devbench, one to the other harnesses, evenly over the conditions, but first without a neighbour
+until there is enough to tell. Once there is, pairs of the same code only are added: of false alarms there
+must be many comparisons. What is measured is added to what there is. Without any time the table is made
 anew from what there is. Run on a machine that does nothing else; it takes hours to say much.
 """
 
@@ -29,7 +30,7 @@ from tests.bench.power.raw import CONDITIONS, OURS, TOOLS, Condition, Raw
 from tests.bench.power.steps import KINDS, UNITS
 
 #: Shares of the time; the other harnesses have one each.
-SHARES: Final = {OURS: len(HARNESSES)}
+SHARES: Final = {OURS: 2 * len(HARNESSES)}
 #: Seconds that a harness is given at least.
 LEAST_S: Final = 1.0
 #: A comparison of `ab` has a third process in every `NULL_EVERY`-th pair.
@@ -57,9 +58,8 @@ def _measure(raw: Raw, deadline: float, folder: Path) -> None:
     for condition in CONDITIONS:
         for tool in TOOLS:
             spent[condition.noisy, tool] += sum(one["seconds"] for one in raw.of(condition, tool))
-    quiet = Condition(KINDS[0], noisy=False)
     while time.monotonic() < deadline:
-        enough = len(raw.pairs(quiet, SAME)) >= LOOKS[-1]
+        enough = _enough(raw, noisy=False)
         noisy, tool = min(
             (cell for cell in spent if enough or not cell[0]),
             key=lambda cell: spent[cell] / SHARES.get(cell[1], 1),
@@ -77,11 +77,16 @@ def _measure(raw: Raw, deadline: float, folder: Path) -> None:
         print(f"{tool}{beside}: {taken:.0f} s, {left:.0f} min left", flush=True)
 
 
+def _enough(raw: Raw, *, noisy: bool) -> bool:
+    """Whether there are as many pairs with a slowdown as the longest comparison takes."""
+    return len(raw.pairs(Condition(KINDS[0], noisy), next(iter(SLOWED)))) >= LOOKS[-1]
+
+
 def _pair(raw: Raw, noisy: bool, folder: Path) -> None:
-    """One pair of processes over every case, a record a kind."""
+    """One pair of processes over every case, or, of slowdowns enough, of the same code; a record a kind."""
     count = len(list(raw.of(Condition(KINDS[0], noisy), OURS)))
     start = time.monotonic()
-    found = take_pair(folder, seed=count)
+    found = take_pair(folder, seed=count, slowed=not _enough(raw, noisy=noisy))
     seconds = (time.monotonic() - start) / len(found)
     for kind, ratios in found.items():
         raw.add(Condition(kind, noisy), OURS, seconds, ratios=ratios)

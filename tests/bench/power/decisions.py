@@ -86,21 +86,23 @@ def outcomes(raw: Raw, condition: Condition) -> Iterator[Outcome]:
 
 
 def _ours(raw: Raw, condition: Condition) -> Iterator[Outcome]:
-    pairs = len(raw.pairs(condition, SAME))
+    pairs = {role: len(raw.pairs(condition, role)) for role in (SAME, *SLOWED)}
     # Drawn from fewer, the means of all comparisons would err together, by what the few err by.
-    if pairs < LOOKS[-1]:
+    if min(pairs.values()) < LOOKS[-1]:
         return
     rng = np.random.default_rng(0)
     same = [_resampled(raw, condition, role, RESAMPLED, rng) for role in _same(condition)]
     slowed = {role: _resampled(raw, condition, role, RESAMPLED, rng) for role in SLOWED}
     usual = [same[0], *slowed.values()]
     row = _row(raw, condition)
+    of_slowed = min(pairs[role] for role in SLOWED)
+    only = f" ({of_slowed} with slowdowns)" if of_slowed < pairs[SAME] else ""
     for rule, share in _OURS.items():
         yield Outcome(
             condition,
             OURS,
             rule,
-            f"{pairs} pairs, {np.mean([one.pairs.mean() for one in usual]):.0f} a decision",
+            f"{pairs[SAME]} pairs{only}, {np.mean([one.pairs.mean() for one in usual]):.0f} a decision",
             sum(len(one.verdict) for one in row),
             float(np.mean([share(one) for one in same])),
             clopper_pearson(

@@ -49,16 +49,18 @@ def roles(kind: str) -> tuple[Role, ...]:
     )
 
 
-def take_pair(folder: Path, seed: int) -> dict[str, dict[str, float]]:
+def take_pair(folder: Path, seed: int, *, slowed: bool) -> dict[str, dict[str, float]]:
     """By kind the log ratios of the roles, from two fresh processes; the order is drawn anew each time.
 
-    Raises RuntimeError when one fails.
+    slowed: with the roles that do more; else of the same code only. Raises RuntimeError when one fails.
     """
     threads = usable_threads()
     target = Target("torch", ("cpu",))
     variables = frameworks()["torch"].environment(target, threads) | MALLOC
     variables["PYTHONPATH"] = str(ROOT)
-    waiting = [(kind, role) for kind in KINDS for role in roles(kind)]
+    waiting = [
+        (kind, role) for kind in KINDS for role in roles(kind) if slowed or role.name not in SLOWED
+    ]
     random.Random(seed).shuffle(waiting)
     found: dict[str, dict[str, float]] = {kind: {} for kind in KINDS}
     with ExitStack() as stack:

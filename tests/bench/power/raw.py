@@ -38,8 +38,8 @@ CONDITIONS: Final = tuple(Condition(kind, noisy) for kind, noisy in product(KIND
 class Raw:
     """Records of one machine: those of others are in the file and are not looked at.
 
-    A record of devbench holds the log ratios of a pair by role; one of another harness what it said of
-    one role in one process.
+    A record of devbench holds the log ratios of a pair by role, of all or of the same code only; one of
+    another harness what it said of one role in one process.
     """
 
     path: Path
@@ -79,7 +79,8 @@ class Raw:
         return (one for one in self.records if (one["kind"], one["noisy"], one["tool"]) == place)
 
     def pairs(self, condition: Condition, role: str) -> list[float]:
-        return [one["ratios"][role] for one in self.of(condition, OURS)]
+        found = (one["ratios"] for one in self.of(condition, OURS))
+        return [ratios[role] for ratios in found if role in ratios]
 
     def pair_seconds(self, condition: Condition) -> float:
         """What one pair of one case has cost on average, its part of the imports included."""
