@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from devbench.model import Case, format_params
 from devbench.process import WorkerGone, WorkerProcess, WorkerTimeout
@@ -49,9 +50,16 @@ class References:
             self._answers[key] = self._compute(case)
         return self._answers[key]
 
-    def found_no_room(self, case: Case) -> bool:
-        """Whether its error is that memory ran out."""
-        return _key(case) in self._without_room
+    def failure(self, case: Case, error: str) -> dict[str, Any]:
+        """Fields of a `Measurement` for a case whose expected values could not be computed."""
+        if _key(case) in self._without_room:
+            detail = f"on the host, for its reference: {error}"
+            return {"status": "oom", "reason": "out-of-memory", "detail": detail}
+        return {
+            "status": "failed",
+            "reason": "error",
+            "detail": f"its reference failed: {error}",
+        }
 
     def _compute(self, case: Case) -> Path | str:
         path = self._folder / f"reference-{len(self._answers)}"

@@ -166,7 +166,7 @@ class Runner:
             reference = self._references.get(case)
             self._references.rest()
             if isinstance(reference, str):
-                self._commit_unreferenced(case, reference)
+                self._commit(case, round_, **self._references.failure(case, reference))
                 return True
         started_at, alive = utc_now(), True
         worker.send(
@@ -196,15 +196,6 @@ class Runner:
             }
         self._commit(case, round_, started_at, **facts)
         return alive
-
-    def _commit_unreferenced(self, case: Case, error: str) -> None:
-        """A case whose expected values could not be computed."""
-        if self._references.found_no_room(case):
-            detail = f"on the host, for its reference: {error}"
-            self._commit(case, 0, status="oom", reason="out-of-memory", detail=detail)
-        else:
-            detail = f"its reference failed: {error}"
-            self._commit(case, 0, status="failed", reason="error", detail=detail)
 
     def _await_measured(
         self, worker: WorkerProcess, sampler: Sampler, case: Case, round_: int

@@ -89,10 +89,7 @@ def prepare(request: Request) -> Session:
         for params in expand(benchmark, pattern, overrides, quick):
             benchmark.work(params)
     adapters = adapters_of(request.frameworks)
-    most = usable_threads()
-    for count in request.threads:
-        if not 1 <= count <= most:
-            raise UsageError(f"--threads {count}: between 1 and {most} CPUs are usable here")
+    check_threads(request.threads)
     machine = look(adapters)
     devices = [device for device in machine.devices if device.framework in adapters]
     if not devices:
@@ -124,6 +121,14 @@ def prepare(request: Request) -> Session:
     return Session(
         info=info, catalog=catalog, cases=cases, machine=machine, settings=request.settings
     )
+
+
+def check_threads(counts: Sequence[int]) -> None:
+    """Raises UsageError for more CPU threads than there are CPUs, or none."""
+    most = usable_threads()
+    for count in counts:
+        if not 1 <= count <= most:
+            raise UsageError(f"--threads {count}: between 1 and {most} CPUs are usable here")
 
 
 def new_id() -> str:

@@ -186,7 +186,11 @@ class Worker:
             return warm.facts | {"pinned": pinned}
 
         facts = outcome(bench, keep)
-        self._send("held", facts=facts, files=_files_below(message["roots"]))
+        # Of the repository: what lies in this side's tree, and what the work tree was asked for instead.
+        files = _files_below(message["roots"])
+        own = _files_below([one for one in (message.get("tree"),) if one])
+        strays = set(_files_below([one for one in (message.get("top"),) if one])).difference(own)
+        self._send("held", facts=facts, files=files, strays=sorted(strays))
 
     def _burst(self, message: Message) -> None:
         """Some samples of the case that is held, at least so many and for so many seconds."""
@@ -318,10 +322,16 @@ def _declared_wrongly(error: DevbenchError) -> dict[str, Any]:
 
 def _files_below(roots: Sequence[str]) -> list[str]:
     """Files that this process has loaded from below `roots`: by these two sides of a comparison are
-    told apart."""
+    told apart. Not what is installed, whose environment may lie there too."""
     loaded = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
     below = tuple(f"{root}{os.sep}" for root in roots)
-    return sorted({file for file in loaded if file is not None and file.startswith(below)})
+    return sorted({file for file in loaded if file and file.startswith(below) and _is_own(file)})
+
+
+def _is_own(file: str) -> bool:
+    if not {"site-packages", "dist-packages"}.isdisjoint(Path(file).parts):
+        return False
+    return not file.startswith((f"{sys.prefix}{os.sep}", f"{sys.base_prefix}{os.sep}"))
 
 
 def threads_used(framework: Framework, address: str) -> float | None:

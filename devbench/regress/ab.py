@@ -30,7 +30,7 @@ from devbench.regress.one_sided import declared, with_one_sided
 from devbench.regress.sides import side_of
 from devbench.regress.variant import Variant, stage, variants
 from devbench.runner import utc_now
-from devbench.session import device_facts, new_id
+from devbench.session import check_threads, device_facts, new_id
 from devbench.stats.sequential import LOOKS
 from devbench.stats.verdicts import MARGIN, Estimate, Judgement
 from devbench.store import Store
@@ -102,6 +102,7 @@ def interleave(
     if request.time_budget_s is not None and not 0 < request.time_budget_s < math.inf:
         raise UsageError(f"--time-budget takes seconds above zero, not {request.time_budget_s:g}")
     deadline = None if request.time_budget_s is None else time.monotonic() + request.time_budget_s
+    check_threads(request.threads)
     catalog = registry.load_catalog(request.suite_paths)
     chosen = choose(catalog, request.select)
     overrides = parse_overrides(request.params)
@@ -115,6 +116,11 @@ def interleave(
         for source in catalog.sources.values():
             if not head.has(source):
                 raise UsageError(f"{head.name} has no {Path(source.location).name}, the suite file")
+            if head.has_another(source):
+                raise UsageError(
+                    f"{Path(source.location).name} of {head.name} is not the one in the work tree, by which "
+                    f"the cases are planned: check {head.name} out and leave --head out"
+                )
         machines = machines_of(base, head, request.frameworks, place.staged, place.log)
         targets = find_targets(
             common_devices(*machines), request.devices, request.frameworks, request.threads
@@ -132,7 +138,10 @@ def interleave(
             place.staged,
             place.log,
         )
-        found = decide(request, store, place, machines, catalog, cases, tell, deadline)
+        of_base = cases if there is None else there.of_base(cases)
+        found = decide(
+            request, store, place, machines, catalog, cases, tell, deadline, of_base=of_base
+        )
         return found if there is None else with_one_sided(found, there, cases)
 
 
@@ -169,11 +178,12 @@ def decide(
     tell: Callable[[Event], None],
     deadline: float | None = None,
     make: Callable[..., Interleaver] = Interleaver,
+    of_base: Sequence[Case] | None = None,
 ) -> Comparison:
     """Time the cases in turn until each is decided, and say what is to be said.
 
     make: the `Interleaver`, or what stands in for it where the cases are no benchmarks. deadline: of
-    the monotonic clock.
+    the monotonic clock. of_base: the cases as the base declares them, where that may be otherwise.
     """
     base, head = place.base, place.head
     runs = _runs(request, (base, head), machines, catalog, cases)
@@ -192,8 +202,8 @@ def decide(
         scratch=place.scratch,
         log=place.log,
     )
-    for info in runs.values():
-        store.create_run(info, cases)
+    store.create_run(runs["base"], of_base or cases)
+    store.create_run(runs["head"], cases)
     state: Literal["complete", "interrupted"] = "interrupted"
     try:
         left_out = tuple(_left_out((base, head), machines))
@@ -202,7 +212,7 @@ def decide(
         state = "complete"
     finally:
         for role, info in runs.items():
-            facts = with_targets(info.environment, work.ready[role], work.threads)
+            facts = with_targets(info.environment, work.ready[role])
             store.update_environment(info.id, facts | {"ab": _pairs_to_json(work.found)})
             store.finish_run(info.id, state, utc_now())
     if not work.found:
@@ -301,9 +311,7 @@ def _runs(
     return infos
 
 
-def with_targets(
-    facts: Mapping[str, Json], ready: Mapping[str, Json], threads: int
-) -> dict[str, Json]:
+def with_targets(facts: Mapping[str, Json], ready: Mapping[str, Json]) -> dict[str, Json]:
     """The environment with what the workers of that side said of themselves."""
     targets = {
         name: {
@@ -311,10 +319,16 @@ def with_targets(
             **(
                 {
                     "framework_version": ready[name]["version"],
-                    "threads": threads,
                     **{
                         key: ready[name][key]
-                        for key in ("file", "build", "settings", "threads_used", "import_s")
+                        for key in (
+                            "file",
+                            "build",
+                            "settings",
+                            "threads",
+                            "threads_used",
+                            "import_s",
+                        )
                     },
                 }
                 if name in ready

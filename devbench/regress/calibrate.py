@@ -209,7 +209,7 @@ def take(
             _take_pairs(work, session)
             state = "complete"
         finally:
-            facts = ab.with_targets(info.environment, work.ready["base"], work.threads)
+            facts = ab.with_targets(info.environment, work.ready["base"])
             info = replace(
                 info, environment=facts | {"calibration": _found(work, session.cases, sink)}
             )

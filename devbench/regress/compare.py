@@ -66,6 +66,12 @@ def compare(
             f"{base.name} is a {_KINDS[base.kind]} and {new.name} a {_KINDS[new.kind]}; they have no case in "
             "common"
         )
+    if base.in_turn != new.in_turn:
+        pair, run = (base, new) if base.in_turn else (new, base)
+        raise UsageError(
+            f"{pair.name} is a side of `devbench ab`, kept quieter than {run.name}, which alone makes some "
+            "steps a tenth faster; compare runs of `devbench run`"
+        )
     found = differences(base.facts, new.facts, base.target_facts, new.target_facts)
     changed = _changed_yardsticks(found)
     rows = _rows(base, new, found)
@@ -158,9 +164,22 @@ def compare_pairs(
 def _rows(base: Side, new: Side, found: Sequence[Difference]) -> dict[str, Row]:
     """A row a case of either side, open where it can be judged."""
     other_devices = blocked(found)
-    return {
+    rows = {
         case_id: _row(base.cases.get(case_id), new.cases.get(case_id), other_devices)
         for case_id in dict.fromkeys((*new.cases, *base.cases))
+    }
+    return rows | {
+        case.id: Row(
+            case_id=case.id,
+            benchmark=case.benchmark,
+            params=dict(case.params),
+            target=str(case.target),
+            verdict="not-measured",
+            gate="open",
+            reason="planned, and reached on neither side",
+        )
+        for case in new.unreached
+        if case.id not in rows
     }
 
 
@@ -247,8 +266,9 @@ def _obstacle(
         return "open", f"{base.status} on the base: {base.reason or _NO_REASON}"
     if not (base.medians and new.medians):
         return "open", f"no times {'now' if base.medians else 'on the base'}"
-    if base.wrong:
-        return "open", f"worthless on the base: {base.wrong[0]}"
+    for side, when in ((base, "on the base"), (new, "now")):
+        if side.wrong:
+            return "open", f"worthless {when}: {side.wrong[0]}"
     if other_device is not None:
         return "open", other_device
     for name in sorted(base.work.keys() & new.work.keys()):
@@ -262,7 +282,10 @@ def _fault(new: SideCase) -> str | None:
     """What is wrong with the new side, in words; None where nothing is."""
     if new.status in _FAULTS:
         return f"{new.status} now: {new.reason or _NO_REASON}"
-    return f"worthless now: {new.wrong[0]}" if new.wrong else None
+    mismatches = (
+        f"worthless now: {one}" for one in new.wrong if one.startswith("numerics-mismatch")
+    )
+    return next(mismatches, None)
 
 
 def _median(side: SideCase | None) -> float | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from devbench import registry
@@ -48,6 +49,7 @@ def _cases(
             "benchmark": case.benchmark,
             "params": dict(case.params),
             "target": case.target.to_json(),
+            "work": asdict(case.work),
         }
 
 

@@ -17,7 +17,7 @@ from devbench.plan import order
 from devbench.process import WorkerGone, WorkerProcess, WorkerTimeout
 from devbench.references import References
 from devbench.registry import Catalog, frameworks
-from devbench.regress.pairs import MALLOC, Reading, Turns, confine, log_ratio
+from devbench.regress.pairs import CONTROL, MALLOC, NO_ROOM, Reading, Turns, confine, log_ratio
 from devbench.regress.variant import Variant
 from devbench.runner import START_TIMEOUT_S, utc_now
 
@@ -96,7 +96,7 @@ class Interleaver:
         """Time the cases in one more pair of fresh processes a target, as long as there is time."""
         roles: list[str] = ["base", "head"]
         if self.null_every and number % self.null_every == 0:
-            roles.append("again")
+            roles.append(CONTROL)
         sizes = {name: benchmark.size for name, benchmark in self.catalog.benchmarks.items()}
         for target in dict.fromkeys(case.target for case in cases):
             own = [case for case in cases if case.target == target]
@@ -162,8 +162,9 @@ class Interleaver:
             raise UsageError(f"{name}: {target} did not start: {error}; log: {self.log}") from None
         if message["type"] == "failed":
             raise UsageError(f"{name}: {target} did not start: {message['detail']}")
-        if role != "again":
-            self.ready[role].setdefault(str(target), message)
+        if role != CONTROL:
+            threads = target.threads or self.threads
+            self.ready[role].setdefault(str(target), message | {"threads": threads})
 
     def _time(self, number: int, case: Case, turns: Turns) -> None:
         check: str | None = None
@@ -171,7 +172,10 @@ class Interleaver:
             reference = self._references.get(case)
             self._references.rest()
             if isinstance(reference, str):
-                self._note(case, number, f"its reference failed: {reference}")
+                for role in ("base", "head"):
+                    failure = self._references.failure(case, reference)
+                    self._store(role, case, number, utc_now(), failure)
+                self._note(case, number, failure["detail"])
                 return
             check = str(reference or self.scratch)
         started_at = utc_now()
@@ -187,12 +191,15 @@ class Interleaver:
                 "limits": asdict(LIMITS),
                 "scratch": str(self.scratch),
                 "kept": str(self._kept(role)),
-                "check": check if role != "again" else None,
+                "check": check if role != CONTROL else None,
                 "roots": [str(root) for root in variant.roots],
+                "tree": str(variant.tree) if variant.tree else None,
+                "top": str(variant.top) if variant.top else None,
             }
 
         readings = turns.run(measure, self.share_s, flip=number % 2 == 1)
         if number == 0:
+            self._refuse_strays(readings)
             self._refuse_same_code(readings)
         if self.repeat:
             self._slow_down(case, turns, measure, readings, flip=number % 2 == 1)
@@ -234,6 +241,16 @@ class Interleaver:
         else:
             found.untried = _trouble(slowed)
 
+    def _refuse_strays(self, readings: Mapping[str, Reading]) -> None:
+        """What is installed in editable mode may be found in the work tree by a way that `Variant.roots`
+        does not see (an import hook): a side that is another state then runs the code of that one."""
+        for role, side in (("base", self.base), ("head", self.head)):
+            if strays := readings[role].strays:
+                raise UsageError(
+                    f"{side.name} ran {strays[0]}, which is the work tree's and not its own. Compare two "
+                    "interpreters, each with one of the versions installed"
+                )
+
     def _refuse_same_code(self, readings: Mapping[str, Reading]) -> None:
         """Two variants that loaded nothing of their own trees have timed the same installed code."""
         if self.base.tree is None or self.head.tree is None:
@@ -251,42 +268,50 @@ class Interleaver:
         self, number: int, case: Case, readings: Mapping[str, Reading], started_at: str
     ) -> None:
         found = self.found.setdefault(case.id, Found())
-        base, head, again = readings["base"], readings["head"], readings.get("again")
-        for role in ("base", "head"):
-            facts: dict[str, Any] = dict(readings[role].facts)
-            facts["samples"] = readings[role].samples
-            self.sink.add_measurement(
-                self.runs[role],
-                Measurement(case_id=case.id, round=number, started_at=started_at, **facts),
-            )
-        if base.samples and head.samples:
+        base, head, again = readings["base"], readings["head"], readings.get(CONTROL)
+        if head.is_ok and again is not None and _failed(again):
+            head = again  # it runs the same code
+        for role, reading in (("base", base), ("head", head)):
+            samples = reading.samples if reading.is_ok else ()
+            self._store(role, case, number, started_at, reading.facts | {"samples": samples})
+        if base.is_ok and head.is_ok and base.samples and head.samples:
             found.pairs.append(log_ratio(head.samples, base.samples))
             found.yardstick.append(math.log(head.facts["yardstick_s"] / base.facts["yardstick_s"]))
-            if again is not None and again.samples:
+            if again is not None and again.is_ok and again.samples:
                 found.null.append(log_ratio(again.samples, head.samples))
         else:
-            found.trouble = _trouble(readings)
+            found.trouble = _trouble({"base": base, "head": head})
         self.tell(PairDone(case, number, found))
+
+    def _store(
+        self, role: str, case: Case, number: int, started_at: str, facts: Mapping[str, Any]
+    ) -> None:
+        self.sink.add_measurement(
+            self.runs[role],
+            Measurement(case_id=case.id, round=number, started_at=started_at, **facts),
+        )
 
     def _lose(self, case: Case, number: int, role: str, error: WorkerGone | WorkerTimeout) -> None:
         """A worker that did not answer costs its case, on the side whose it was."""
         timeout = isinstance(error, WorkerTimeout)
         side = "base" if role == "base" else "head"
-        lost = Measurement(
-            case_id=case.id,
-            round=number,
-            started_at=utc_now(),
-            status="timeout" if timeout else "crashed",
-            reason="case-timeout" if isinstance(error, WorkerTimeout) else error.reason,
-            detail=f"{error}; log: {self.log}",
-        )
-        self.sink.add_measurement(self.runs[side], lost)
+        lost = {
+            "status": "timeout" if timeout else "crashed",
+            "reason": "case-timeout" if isinstance(error, WorkerTimeout) else error.reason,
+            "detail": f"{error}; log: {self.log}",
+        }
+        self._store(side, case, number, utc_now(), lost)
         self._note(case, number, f"{side}: {error}")
 
     def _note(self, case: Case, number: int, trouble: str) -> None:
         found = self.found.setdefault(case.id, Found())
         found.trouble = trouble
         self.tell(PairDone(case, number, found))
+
+
+def _failed(control: Reading) -> bool:
+    """Whether the control failed by itself: it is `ok` without samples where another process did."""
+    return not control.is_ok and control.facts.get("status") not in NO_ROOM
 
 
 def _trouble(readings: Mapping[str, Reading]) -> str:

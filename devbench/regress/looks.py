@@ -52,7 +52,8 @@ def with_stillness(
     rows = []
     for row in comparison.rows:
         one = found.get(row.case_id)
-        if one is not None and row.margin is not None and row.verdict != "inconclusive":
+        said = row.verdict != "inconclusive" or row.certain is not None
+        if one is not None and row.margin is not None and said:
             limit = STILL * math.log1p(row.margin)
             controls = {"head against itself": one.null}
             if row.target in same:
@@ -64,7 +65,9 @@ def with_stillness(
             ]
             if moved:
                 reason = f"{'; '.join(moved)}: this machine favours one side, so nothing is said"
-                row = replace(row, verdict="inconclusive", gate="open", reason=reason)
+                row = replace(
+                    row, verdict="inconclusive", gate="open", reason=reason, certain=None, more=None
+                )
         rows.append(row)
     return replace(comparison, rows=tuple(rows))
 

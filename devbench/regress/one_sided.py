@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from devbench.model import Case, Target
+from devbench.model import Case, Target, Work
 from devbench.process import WorkerProcess
 from devbench.registry import Source
 from devbench.regress.comparison import Comparison, Row
@@ -20,6 +20,11 @@ class Declared:
 
     benchmarks: Collection[str]
     cases: tuple[Case, ...]
+
+    def of_base(self, cases: Sequence[Case]) -> list[Case]:
+        """The same cases as the base declares them, as far as it has them: with its amounts of work."""
+        own = {case.id: case for case in self.cases}
+        return [own.get(case.id, case) for case in cases]
 
 
 def declared(
@@ -58,6 +63,7 @@ def declared(
             one["benchmark"],
             tuple(one["params"].items()),
             Target.from_json(one["target"]),
+            Work(**one["work"]),
         )
         for one in answer["cases"]
     )

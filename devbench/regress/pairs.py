@@ -21,6 +21,9 @@ from devbench.measure.binding import by_core
 from devbench.model import Json
 from devbench.process import WorkerProcess
 
+#: The second process of the head's code, a control: where the machine has no room for a third it stays out.
+CONTROL: Final = "again"
+NO_ROOM: Final = frozenset({"oom", "skipped"})
 #: A turn lasts at least so long and so many samples; both together are about ten short steps.
 TURN_S: Final = 0.01
 TURN_SAMPLES: Final = 1
@@ -51,11 +54,13 @@ class Reading:
     """What one process of a pair found of one case, as fields of a `Measurement`.
 
     samples: one figure a turn, the median of its steps in seconds; turn i of every process of a pair
-    was taken within the same milliseconds. files: what it loaded of its side's own code.
+    was taken within the same milliseconds. files: what it loaded of its side's own code. strays: what it
+    loaded of the work tree, where its side is another state of the repository.
     """
 
     facts: dict[str, Any]
     files: tuple[str, ...] = ()
+    strays: tuple[str, ...] = ()
 
     @property
     def samples(self) -> tuple[float, ...]:
@@ -64,6 +69,13 @@ class Reading:
     @property
     def is_ok(self) -> bool:
         return self.facts.get("status") == "ok"
+
+
+def order_of_turn(roles: Sequence[str], turn: int) -> list[str]:
+    """Who comes first, second, … in a turn."""
+    on = turn // 2 % len(roles) if len(roles) > 2 else 0
+    order = [*roles[on:], *roles[:on]]
+    return order if turn % 2 == 0 else order[::-1]
 
 
 def confine(pid: int, threads: int) -> None:
@@ -92,7 +104,8 @@ class Turns:
     asked: str = ""
 
     def run(self, measure: Callable[[str], Json], share_s: float, flip: bool) -> dict[str, Reading]:
-        """One reading a role, in which all are `ok` or none has samples.
+        """One reading a role, in which all are `ok` or none has samples; `CONTROL` has none either where
+        there is no room for it.
 
         measure: fields of the `hold` message for a role. share_s: seconds of turns for each process.
         flip: the second process begins, as every other time. Raises WorkerGone and WorkerTimeout.
@@ -101,9 +114,16 @@ class Turns:
         readings = {}
         for role in roles:
             answer = self._ask(role, "hold", **measure(role))
-            readings[role] = Reading(answer["facts"], tuple(answer["files"]))
-        if all(reading.is_ok for reading in readings.values()):
-            taken = self._take_turns(roles[::-1] if flip else roles, share_s)
+            readings[role] = Reading(
+                answer["facts"], tuple(answer["files"]), tuple(answer.get("strays", ()))
+            )
+        taking = [
+            role
+            for role in roles
+            if role != CONTROL or readings[role].facts.get("status") not in NO_ROOM
+        ]
+        if all(readings[role].is_ok for role in taking):
+            taken = self._take_turns(taking[::-1] if flip else taking, share_s)
             for role, facts in taken.items():
                 readings[role].facts.update(facts)
         for role in roles:
@@ -111,13 +131,16 @@ class Turns:
         return readings
 
     def _take_turns(self, roles: list[str], share_s: float) -> dict[str, dict[str, Any]]:
-        """The order is turned round after each turn, so that neither always follows the other."""
+        """The order is turned round after each turn, so that neither always follows the other. Of three it
+        also moves on by one after two turns: else only those at the ends would ever follow themselves, and
+        find their data in the caches.
+        """
         samples: dict[str, list[float]] = {role: [] for role in roles}
         seconds = dict.fromkeys(roles, 0.0)
         for turn in range(MOST_TURNS):
             if turn >= LEAST_TURNS and min(seconds.values()) >= share_s:
                 break
-            for role in roles if turn % 2 == 0 else reversed(roles):
+            for role in order_of_turn(roles, turn):
                 self._let_rest(roles)
                 start = time.monotonic()
                 facts = self._ask(

@@ -51,7 +51,11 @@ class SideCase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
-    """One side. facts, target_facts: where and how it was measured (`environment_diff`)."""
+    """One side. facts, target_facts: where and how it was measured (`environment_diff`).
+
+    in_turn: its processes took turns with others, kept quiet for it, as those of `ab` do. unreached: the
+    cases that were planned and of which nothing was measured.
+    """
 
     name: str
     kind: Kind
@@ -62,6 +66,8 @@ class Side:
     facts: Mapping[str, Json]
     target_facts: Mapping[str, Mapping[str, Json]]
     cases: Mapping[str, SideCase]
+    in_turn: bool = False
+    unreached: tuple[Case, ...] = ()
 
 
 def read_side(reference: str | None, store_location: str | None) -> Side:
@@ -123,6 +129,8 @@ def side_of(run: Run) -> Side:
         facts=facts_of(info),
         target_facts=_with_modes(target_facts_of(info), run),
         cases={case.id: _case(case, visits[case.id]) for case in run.cases if visits[case.id]},
+        in_turn=info.kind == "ab",
+        unreached=tuple(case for case in run.cases if not visits[case.id]),
     )
 
 

@@ -61,6 +61,12 @@ class Variant:
         """Whether a suite file is there on this side."""
         return source.kind != "file" or Path(self.source(source).location).is_file()
 
+    def has_another(self, source: Source) -> bool:
+        """Whether its suite file is not what the one at `source` is."""
+        if source.kind != "file" or self.source(source) == source:
+            return False
+        return Path(self.source(source).location).read_bytes() != Path(source.location).read_bytes()
+
 
 @contextmanager
 def variants(base: str, head: str | None) -> Iterator[tuple[Variant, Variant]]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from devbench.regress.comparison import Comparison, Row, SideInfo
 from devbench.regress.interleave import Found
 from devbench.regress.looks import look, with_stillness
 from devbench.regress.pairs import log_ratio
-from tests.helpers import DevBench, environment
+from tests.helpers import PLUGINS, DevBench, environment
 from tests.regress.test_checkout import git
 
 SUITE = """
@@ -190,9 +192,115 @@ def test_a_suite_file_that_the_base_does_not_have_yet_is_no_error(
     assert "there is no suite file" in done.stderr
 
 
+UNLUCKY = (
+    SUITE.replace("@benchmark", "declared = benchmark").replace(
+        'size="n")\nclass', 'size="n")\n\nclass'
+    )
+    + """
+
+from devbench import Step
+
+@benchmark(name="unreferenced", axes={"n": [1]}, size="n")
+class Unreferenced(Loop):
+    def reference(self, x):
+        raise RuntimeError("no such thing")
+
+@benchmark(name="unmeasured", axes={"n": [1]}, size="n")
+class Unmeasured(Loop):
+    def fake(self, ctx, n, x):
+        return Step(super().fake(ctx, n, x), metrics=lambda: {"rate": float("nan")})
+
+@benchmark(name="third", axes={"n": [1]}, size="n")
+class Third(Loop):
+    \"\"\"Fails where two other processes have built it.\"\"\"
+
+    def fake(self, ctx, n, x):
+        (ctx.scratch / f"third-{len(list(ctx.scratch.glob('third-*')))}").touch()
+        if len(list(ctx.scratch.glob("third-*"))) > 2:
+            raise RuntimeError("once too often")
+        return super().fake(ctx, n, x)
+"""
+)
+
+
+def test_a_case_that_fails_in_any_way_is_a_row_with_its_reason(
+    repository: Path, tmp_path: Path
+) -> None:
+    (repository / "suite.py").write_text(UNLUCKY)
+    git(repository, "commit", "-qam", "more")
+    words = ("--base", "HEAD", "--threads", "1", "--label", "unlucky", "--json")
+    done = ab(tmp_path, repository, "suite", *words, select=())
+    assert done.returncode == 1, done.stderr
+    found = {case.partition("[")[0]: told for case, told in verdicts(done.stdout).items()}
+    assert {verdict for verdict, _ in found.values()} == {"not-measured"}
+    assert found.keys() == {"unreferenced", "unmeasured", "third"}
+    for case, reason in (
+        ("unreferenced", "its reference failed: RuntimeError: no such thing"),
+        ("unmeasured", "unmeasured's metric 'rate' is nan"),
+        ("third", "failed now: error: RuntimeError: once too often"),
+    ):
+        assert reason in (found[case][1] or "")
+    run = json.loads(DevBench(tmp_path)("export", "unlucky-head").stdout)["run"]
+    assert {one["threads"] for one in run["environment"]["targets"].values()} == {1}
+
+
+def test_a_base_that_would_run_the_files_of_the_work_tree_is_refused(
+    repository: Path, tmp_path: Path
+) -> None:
+    """As where what is installed in editable mode is found by an import hook and not by the path."""
+    (repository / "src").rename(repository / "lib")
+    git(repository, "add", "-A")
+    git(repository, "commit", "-qm", "moved")
+    hooks = tmp_path / "hooks"
+    hooks.mkdir()
+    package = repository / "lib" / "pkg" / "__init__.py"
+    (hooks / "sitecustomize.py").write_text(
+        "import sys\nfrom importlib.util import spec_from_file_location\n"
+        "class Editable:\n    def find_spec(self, name, path=None, target=None):\n"
+        f"        return spec_from_file_location(name, {str(package)!r}) if name == 'pkg' else None\n"
+        "sys.meta_path.append(Editable())\n"
+    )
+    path = os.pathsep.join((str(PLUGINS), str(hooks)))
+    child = start(tmp_path, repository, "--base", "HEAD", PYTHONPATH=path)
+    out, err = child.communicate(timeout=60)
+    assert (child.returncode, out) == (2, ""), err
+    assert f"HEAD ran {package}, which is the work tree's and not its own" in err
+
+
+def test_another_amount_of_work_is_another_benchmark_between_refs_too(
+    repository: Path, tmp_path: Path
+) -> None:
+    declared = "    def work(self, n):\n        return Work(items={})\n\n    def inputs"
+    suite = SUITE.replace("import benchmark", "import Work, benchmark")
+    for items in (1, 2):
+        (repository / "suite.py").write_text(
+            suite.replace("    def inputs", declared.format(items))
+        )
+        git(repository, "commit", "-qam", f"{items}")
+    done = ab(tmp_path, repository, "--base", "HEAD~1", "--json")
+    assert done.returncode == 3, done.stderr
+    [(verdict, reason)] = verdicts(done.stdout).values()
+    assert (verdict, reason) == (
+        "not-measured",
+        "another amount of work: 1 items a step on the base, 2 now",
+    )
+
+
+def test_a_head_that_declares_other_cases_than_the_work_tree_is_refused(
+    repository: Path, tmp_path: Path
+) -> None:
+    (repository / "suite.py").write_text(SUITE.replace("20_000", "10_000"))
+    git(repository, "commit", "-qam", "fewer")
+    done = ab(tmp_path, repository, "--base", "v1", "--head", "v2")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "suite.py of v2 is not the one in the work tree" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["--base", "v1", "--threads", "0"], "--threads 0: between 1 and"),
+        (["--base", "v1", "--threads", "9999"], "--threads 9999: between 1 and"),
         (["--base", "v9"], "'v9' is neither a Python interpreter nor a commit"),
         (["--base", "v1", "--margin", "0"], "a margin of 0 % is none"),
         (["--base", "v1", "--time-budget", "0"], "--time-budget takes seconds above zero"),
@@ -277,6 +385,15 @@ def test_nothing_is_said_where_something_moved_that_should_not_have(
     assert (rows[1].verdict, rows[1].gate) == ("inconclusive", "open")
     assert rows[1].reason is not None
     assert words in rows[1].reason
+
+
+@pytest.mark.parametrize("verdict", ["regressed", "inconclusive"])
+def test_a_machine_that_favours_one_side_leaves_no_certain_change_either(verdict: str) -> None:
+    sure = comparison(verdict)
+    sure = replace(sure, rows=tuple(replace(row, certain="slower", more=3) for row in sure.rows))
+    rows = with_stillness(sure, moved("null"), set()).rows
+    assert (rows[0].certain, rows[0].more) == ("slower", 3)
+    assert (rows[1].verdict, rows[1].certain, rows[1].more) == ("inconclusive", None, None)
 
 
 def test_another_version_of_the_framework_may_move_the_fixed_step() -> None:

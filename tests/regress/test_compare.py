@@ -172,12 +172,20 @@ FINE = {OTHER: timed(OTHER, QUIET)}
             "worthless on the base: numerics-mismatch: off by 3",
             4,
         ),
+        (
+            timed(CASE, QUIET, threads=2, threads_used=2.0),
+            timed(CASE, QUIET, threads=2, threads_used=2.5),
+            "worthless now: threads: 2.5 busy where 2 were given",
+            4,
+        ),
+        ([], [], "planned, and reached on neither side", 4),
+        (None, [], "planned, and reached on neither side", 4),
     ],
 )
 def test_what_is_missing_or_broken_is_said_and_never_green(
     base: list[Measurement] | None, new: list[Measurement] | None, told: str, code: int
 ) -> None:
-    sides = [{**FINE, **({CASE: found} if found else {})} for found in (base, new)]
+    sides = [{**FINE, **({} if found is None else {CASE: found})} for found in (base, new)]
     comparison = compared(*sides)
     row = next(row for row in comparison.rows if row.case_id == CASE.id)
     assert (row.verdict, row.reason, comparison.exit_code) == ("not-measured", told, code)
@@ -211,6 +219,14 @@ def test_an_empty_side_the_same_side_twice_and_a_margin_that_is_none_are_refused
             compare(full, replace(full, id="other"), margin=margin)
     with pytest.raises(UsageError, match="no case in common"):
         compare(full, replace(full, id="other", kind="pytest-benchmark"))
+
+
+def test_a_side_of_pairs_is_not_held_against_a_run_that_was_not_kept_quiet() -> None:
+    in_turn: dict[str, Any] = {"settings": {"ab": {"side": "head"}}}
+    with pytest.raises(UsageError, match="new is a side of `devbench ab`"):
+        compared(FINE, FINE, **in_turn)
+    base, new = (side_of(make_run(name, FINE, **in_turn)) for name in ("base", "new"))
+    assert only(compare(base, new)).verdict == "equivalent"
 
 
 def test_one_regressed_case_among_many_fails_and_the_others_keep_their_verdicts() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import subprocess
+from collections import Counter
 from types import SimpleNamespace
 from typing import Any
 
@@ -84,6 +86,38 @@ def test_a_process_that_has_just_worked_rests_before_its_next_turn_too(
     turns._take_turns(["base", "head"], 0.0)
     assert asked
     assert all(pids == {"base", "head"} for pids in asked)
+
+
+@pytest.mark.parametrize("roles", [["base", "head"], ["base", "head", "again"]])
+def test_no_process_follows_itself_or_another_more_often_than_its_partners_do(
+    roles: list[str],
+) -> None:
+    turns = 6
+    order = [role for turn in range(turns + 1) for role in pairs.order_of_turn(roles, turn)]
+    followed = Counter(itertools.pairwise(order[: turns * len(roles) + 1]))
+    assert len({followed[role, role] for role in roles}) == 1
+    assert {role for role, _ in followed} == set(roles)
+    for role in roles:
+        assert sum(count for (_, after), count in followed.items() if after == role) == turns
+
+
+@pytest.mark.parametrize("status", ["oom", "skipped"])
+def test_a_control_without_room_does_not_keep_the_pair_from_its_turns(
+    status: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(_Told):
+        def _ask(self, role: str, kind: str, **fields: Any) -> Any:
+            if kind == "hold" and role == "again":
+                return {"facts": {"status": status}, "files": []}
+            assert (kind, role) != ("burst", "again")
+            return super()._ask(role, kind, **fields)
+
+    turns = Full(dict.fromkeys(("base", "head", "again")), 1.0)  # type: ignore[arg-type]
+    monkeypatch.setattr(pairs, "time", SimpleNamespace(monotonic=lambda: turns.now))
+    found = turns.run(lambda role: {}, SHARE_S, flip=False)
+    assert found["base"].samples
+    assert len(found["base"].samples) == len(found["head"].samples)
+    assert found["again"].samples == ()
 
 
 def test_turns_take_all_their_time_where_it_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
