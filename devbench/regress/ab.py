@@ -255,8 +255,8 @@ def common_devices(base: Machine, head: Machine) -> list[Device]:
     common = [device for device in head.devices if (device.id, device.physical) in seen]
     if not common:
         reasons = "; ".join(
-            f"{one.name}: {one.reason}"
-            for machine in (base, head)
+            f"{side}: {one.reason}"
+            for side, machine in (("base", base), ("head", head))
             for one in machine.frameworks
             if one.reason
         )

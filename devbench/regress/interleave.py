@@ -281,6 +281,8 @@ class Interleaver:
                 found.null.append(log_ratio(again.samples, head.samples))
         else:
             found.trouble = _trouble({"base": base, "head": head})
+        if wrong := [one.facts["numerics_detail"] for one in (base, head) if one.is_wrong]:
+            found.trouble = f"its result is wrong: {wrong[0]}"  # no further pair would tell more
         self.tell(PairDone(case, number, found))
 
     def _store(

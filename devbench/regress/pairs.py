@@ -70,6 +70,11 @@ class Reading:
     def is_ok(self) -> bool:
         return self.facts.get("status") == "ok"
 
+    @property
+    def is_wrong(self) -> bool:
+        """What the step computed is not what it should; known of the first pair only."""
+        return self.facts.get("numerics") == "mismatch"
+
 
 def order_of_turn(roles: Sequence[str], turn: int) -> list[str]:
     """Who comes first, second, … in a turn."""

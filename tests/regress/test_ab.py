@@ -210,6 +210,11 @@ class Unmeasured(Loop):
     def fake(self, ctx, n, x):
         return Step(super().fake(ctx, n, x), metrics=lambda: {"rate": float("nan")})
 
+@benchmark(name="wrong", axes={"n": [1]}, size="n")
+class Wrong(Loop):
+    def reference(self, x):
+        return 2 * x
+
 @benchmark(name="third", axes={"n": [1]}, size="n")
 class Third(Loop):
     \"\"\"Fails where two other processes have built it.\"\"\"
@@ -233,10 +238,12 @@ def test_a_case_that_fails_in_any_way_is_a_row_with_its_reason(
     assert done.returncode == 1, done.stderr
     found = {case.partition("[")[0]: told for case, told in verdicts(done.stdout).items()}
     assert {verdict for verdict, _ in found.values()} == {"not-measured"}
-    assert found.keys() == {"unreferenced", "unmeasured", "third"}
+    assert found.keys() == {"unreferenced", "unmeasured", "wrong", "third"}
+    assert "pairs" not in done.stderr  # none is taken that could tell nothing
     for case, reason in (
         ("unreferenced", "its reference failed: RuntimeError: no such thing"),
         ("unmeasured", "unmeasured's metric 'rate' is nan"),
+        ("wrong", "worthless now: numerics-mismatch: "),
         ("third", "failed now: error: RuntimeError: once too often"),
     ):
         assert reason in (found[case][1] or "")
