@@ -89,5 +89,6 @@ def escape(text: str) -> str:
     An underscore inside a word means nothing in GitHub's Markdown and stays readable; ``=`` and ``-``
     would only matter at the start of a line, where no text of ours stands.
     """
-    text = re.sub(r"\s+", " ", text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
+    text = fmt.printable(re.sub(r"\s+", " ", text))
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))", r"\\\1", text)
