@@ -46,7 +46,10 @@ QUALITY_REASONS: Final[Mapping[str, str]] = {
     "rounds-disagree": "the round medians spread by more than 10 %",
     "few-samples": "a round has fewer than 5 samples",
     "below-resolution": "a sample is shorter than 500 ticks of the clock",
-    "beats-ceiling": "the rate exceeds the peak, or the measured ceiling by 10 %: one of them is wrong",
+    "beats-ceiling": (
+        "the rate exceeds the peak, or of what is bound by compute the measured ceiling by 10 %: one of "
+        "them is wrong"
+    ),
     "throttled": "the GPU was slowed down by heat, by its power brake or by its hardware",
     "power-capped": "the GPU held its clock down to stay inside its power limit",
     "clock-dropped": "the GPU's clock moved by more than 10 % while timing",
@@ -354,7 +357,7 @@ class Result:
     device_name: str | None = _column("", "as the driver names it")
     driver: str | None = _column("", "version of the GPU driver; null on a CPU")
     dtype: str | None = _column("", "number format of the inputs")
-    mode: str | None = _column("", "how the framework executes: eager, function, compiled")
+    mode: str | None = _column("", "how the framework executes: eager, function, compiled, xla")
     threads: int | None = _column("", "CPU threads given to the worker")
     world_size: int = _column("", "devices or ranks that take part")
 

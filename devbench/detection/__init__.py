@@ -38,11 +38,10 @@ from devbench.detection.records import machine_to_json as machine_to_json
 
 if TYPE_CHECKING:
     from devbench.detection.asking import Asking as Asking
-    from devbench.detection.asking import ask_frameworks as ask_frameworks
     from devbench.detection.asking import start_asking as start_asking
 
 #: Children and threads take longer to import than all the hardware takes to read.
-_ASKING = ("Asking", "ask_frameworks", "start_asking")
+_ASKING = ("Asking", "start_asking")
 
 
 def __getattr__(name: str) -> Any:

@@ -75,16 +75,9 @@ class Asking:
 def start_asking(
     adapters: Mapping[str, Framework], threads: int | None = None, *, timeout_s: float = TIMEOUT_S
 ) -> Asking:
-    """Start a child for each adapter and return at once; iterate over the result in a `with` block."""
+    """Start a child for each adapter and return at once; iterate over the result in a `with` block. Every
+    adapter gets an answer; nothing that a framework does is an error."""
     return Asking(adapters, usable_threads() if threads is None else threads, timeout_s)
-
-
-def ask_frameworks(
-    adapters: Mapping[str, Framework], threads: int | None = None, *, timeout_s: float = TIMEOUT_S
-) -> Iterator[FrameworkAnswer]:
-    """Answers as they come in. Every adapter gets one; nothing that a framework does is an error."""
-    with start_asking(adapters, threads, timeout_s=timeout_s) as asking:
-        yield from asking
 
 
 def _start(adapter: Framework, threads: int) -> tuple[subprocess.Popen[str], IO[str]]:

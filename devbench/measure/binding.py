@@ -2,8 +2,9 @@
 
 Left to the scheduler, they come to lie on the same CPU or change places after every pause, and stay so
 for seconds: a training step of torch took 0.4 ms or 0.75 ms, by turns, in the same process (2 threads,
-a virtual machine with 2 CPUs). The median over such cases of how much the ratio of two processes of the
-same code spreads fell from 7 % to 1 % in torch; in TensorFlow its root mean square fell from 9 % to 3 %.
+a virtual machine with 2 CPUs). Bound, and with malloc's thresholds fixed (`devbench.regress.pairs`), the
+ratio of two processes of the same code spreads by 1.2 % in torch and by 2.4 % in TensorFlow, over fifteen
+cases (root mean squares); left alone it spread by 11 to 46 % and by 4 to 10 %.
 
 A run leaves them to the scheduler, as its users' own programs do: bound, TensorFlow's steps are faster by
 a tenth, which nobody would see who does not bind them.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
@@ -89,7 +89,7 @@ def history(store: Store, pattern: str | None = None) -> History:
     `devbench ab` hold an older version of the code beside a newer one, those of `calibrate` are timed
     in another way, and those of `stress` are no timings. Raises NothingMeasured where there is none.
     """
-    outcomes = _ordinary(store.outcomes(_wanted(pattern)))
+    outcomes = _ordinary(store.outcomes(_meant(pattern)))
     rows = outcomes.rows
     if not rows:
         what = f"that {pattern!r} means" if pattern else "at all"
@@ -125,23 +125,28 @@ def _ordinary(outcomes: Outcomes) -> Outcomes:
     )
 
 
-def _wanted(pattern: str | None) -> Callable[[Case], bool]:
+def _meant(pattern: str | None) -> Callable[[Collection[Case]], Collection[Case]]:
+    """What a pattern means among the cases of a store, as `devbench.plan.choose` reads it: a benchmark
+    that is called like its suite is meant alone."""
     if pattern is None:
-        return lambda case: True
+        return lambda known: known
     parsed = Pattern.parse(pattern)
 
-    def wanted(case: Case) -> bool:
+    def named(case: Case) -> bool:
+        return fnmatchcase(case.benchmark, parsed.name) or fnmatchcase(case.suite, parsed.name)
+
+    def at_the_point(case: Case) -> bool:
         params = dict(case.params)
-        return (
-            (fnmatchcase(case.benchmark, parsed.name) or fnmatchcase(case.suite, parsed.name))
-            and fnmatchcase(str(case.target), parsed.target)
-            and all(
-                axis in params and fnmatchcase(format_value(params[axis]), value)
-                for axis, value in parsed.params.items()
-            )
+        return fnmatchcase(str(case.target), parsed.target) and all(
+            axis in params and fnmatchcase(format_value(params[axis]), value)
+            for axis, value in parsed.params.items()
         )
 
-    return wanted
+    def meant(known: Collection[Case]) -> Collection[Case]:
+        alone = [case for case in known if case.benchmark == parsed.name]
+        return list(filter(at_the_point, alone or filter(named, known)))
+
+    return meant
 
 
 def _series(

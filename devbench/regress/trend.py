@@ -26,7 +26,8 @@ class Columns:
     """The rows in columns. case, device, surroundings: numbers that are equal where these are.
 
     median: of the rounds' medians. in_yardsticks: of what they are in units of their yardsticks.
-    yardstick: of the yardsticks' own times; both NaN where a round has none.
+    yardstick: of the yardsticks' own times; both NaN where a round has none, this one also where they
+    were not the same in all rounds.
     """
 
     run: Places
@@ -62,6 +63,7 @@ class Columns:
         around = np.array([[surroundings.of(name) for name in row] for row in names])[run, target]
         sticks = _Numbers()
         stick = np.array([sticks.of(row[2]) for row in rows])
+        named = [row[2] != "" for row in rows]
         rounds = np.frombuffer(b"".join(row[3] for row in rows), FIGURES)
         counts = np.array([len(row[3]) for row in rows]) // FIGURES.itemsize
         medians = rounds["median"].astype(np.float64)
@@ -73,7 +75,7 @@ class Columns:
             surroundings=around * (len(sticks.known) + 1) + stick,
             median=_medians(medians, counts),
             in_yardsticks=_medians(medians / yardsticks, counts),
-            yardstick=_medians(yardsticks, counts),
+            yardstick=np.where(named, _medians(yardsticks, counts), np.nan),
             devices=[name for _, name in devices.known],
             places=place,
         )

@@ -32,13 +32,15 @@ class Crossing:
 
     Ahead means faster beyond the noise. status: ``crosses``: one is ahead at smaller sizes, the other
     from a size on; ``emerges``: one is ahead from a size on and at no size behind; ``fades``: one is
-    ahead up to a size and nobody above; ``always``: the subject is ahead at every size; ``never``: the
+    ahead at a size and nobody above it; ``always``: the subject is ahead at every size; ``never``: the
     base is; ``undecided``: nobody is ahead anywhere.
     ahead: the target that is ahead at the largest size at which anybody is.
     size: that from which on it is, or up to which for ``fades``; for ``undecided`` where the medians last
     change sides, if at all.
     low, high: a 95 % interval of the size; an end is None where it is open, both with a single round.
     changes: how often the one that is ahead changes along the sizes; of several, the last is told.
+    throughout: whether all smaller sizes are as the status would have them: for ``emerges`` nobody is
+    ahead at any of them, for ``fades`` the same one is at each.
     between: neighbouring sizes between which a further one would tell more; None where none would.
     """
 
@@ -48,6 +50,7 @@ class Crossing:
     low: float | None = None
     high: float | None = None
     changes: int = 0
+    throughout: bool = True
     between: tuple[float, float] | None = None
 
 
@@ -178,7 +181,14 @@ def locate(ratios: Sequence[Ratio], axis: str) -> Crossing:
     last = max(place for place, sign in enumerate(signs) if sign)
     if signs[-1] == 0:
         low = sizes[last] if known else None
-        return Crossing(status="fades", ahead=ahead, size=sizes[last], low=low, changes=changes)
+        return Crossing(
+            status="fades",
+            ahead=ahead,
+            size=sizes[last],
+            low=low,
+            changes=changes,
+            throughout=all(sign == winner for sign in signs[:last]),
+        )
     first = max((place + 1 for place, sign in enumerate(signs) if sign != winner), default=0)
     if first == 0:
         return Crossing(status="always" if winner > 0 else "never", ahead=ahead)
@@ -189,6 +199,7 @@ def locate(ratios: Sequence[Ratio], axis: str) -> Crossing:
             ahead=ahead,
             size=sizes[first],
             high=high,
+            throughout=not any(signs[:first]),
             between=(sizes[first - 1], sizes[first]),
         )
     behind = max(place for place, sign in enumerate(signs) if sign == -winner)

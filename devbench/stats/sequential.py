@@ -15,7 +15,7 @@ continued for whatever reason (ibid., ch. 9).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import cache
 from typing import Final, TypeAlias
 
@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
 Floats: TypeAlias = NDArray[np.float64]
-Spending: TypeAlias = Callable[[float, float], float]
 
 #: Pairs after which a comparison is looked at.
 LOOKS: Final = (8, 16, 32, 64)
@@ -34,34 +33,30 @@ _NODES: Final = 96
 _REACH: Final = 8.0
 
 
-def obrien_fleming(share: float, alpha: float) -> float:
-    """One-sided error spent when `share` of the pairs are there: nearly nothing early, so the last look
-    costs hardly more than a single one would (the first function of Lan & DeMets)."""
-    return float(2 * ndtr(ndtri(alpha / 2) / math.sqrt(share)))
-
-
-def kim_demets(share: float, alpha: float) -> float:
-    """Error spent by the third power of the share (Kim & DeMets 1987, Biometrika 74:149). At an alpha
-    of 0.001 the function above leaves the first two looks without any power; this one does not, and its
-    last look is hardly wider (0.407 standard deviations of a pair on either side, against 0.403)."""
-    return alpha * share**3
-
-
 @cache
-def levels(
-    alpha: float, looks: tuple[int, ...] = LOOKS, spending: Spending = kim_demets
-) -> tuple[float, ...]:
+def levels(alpha: float, looks: tuple[int, ...] = LOOKS) -> tuple[float, ...]:
     """The one-sided p that each look must reach, so that all of them together err with a chance of
-    `alpha` at the most."""
+    `alpha` at the most.
+
+    The error is spent by the third power of the share of pairs (Kim & DeMets 1987, Biometrika 74:149).
+    Spent after O'Brien and Fleming (Lan & DeMets' first function), an alpha of 0.001 leaves the first two
+    looks without any power; this way does not, and its last look is hardly wider (0.407 standard
+    deviations of a pair on either side, against 0.403).
+    """
     times = [pairs / looks[-1] for pairs in looks]
-    spent = [0.0, *(spending(time, alpha) for time in times)]
-    bound = -float(ndtri(spent[1]))
-    found = [spent[1]]
+    return boundaries(times, [alpha * time**3 for time in times])
+
+
+def boundaries(times: Sequence[float], spent: Sequence[float]) -> tuple[float, ...]:
+    """The one-sided p to be reached at each time, so much of the error being spent up to there. times:
+    ascending shares, the last of them 1."""
+    bound = -float(ndtri(spent[0]))
+    found = [spent[0]]
     at, weights = _nodes(times[0], bound)
     density = weights * np.exp(-(at**2) / (2 * times[0])) / math.sqrt(2 * math.pi * times[0])
     for place in range(1, len(times)):
         step = math.sqrt(times[place] - times[place - 1])
-        bound = _bound(at, density, step, times[place], spent[place + 1] - spent[place])
+        bound = _bound(at, density, step, times[place], spent[place] - spent[place - 1])
         found.append(float(ndtr(-bound)))
         before, at_before = density, at
         at, weights = _nodes(times[place], bound)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -185,8 +185,10 @@ class Store:
             {status: counts[status] for status in SEVERITY if status in counts},
         )
 
-    def outcomes(self, wanted: Callable[[Case], bool] = lambda case: True) -> Outcomes:
-        """What became of the wanted cases in every run."""
+    def outcomes(
+        self, chosen: Callable[[Collection[Case]], Collection[Case]] = lambda known: known
+    ) -> Outcomes:
+        """What became in every run of the cases that are chosen among all that are known."""
         columns = (plans.c.run_key, plans.c.case_key, plans.c.yardstick, plans.c.figures)
         timed = sa.select(*columns).where(
             sa.func.length(plans.c.figures) > 0, plans.c.numerics.is_distinct_from("mismatch")
@@ -194,11 +196,12 @@ class Store:
         with self._reading() as connection:
             infos = connection.execute(sa.select(runs).order_by(*_OLDEST)).mappings().all()
             with self._damage_named():
-                known = {
-                    row["key"]: case
+                every = {
+                    row["key"]: to_case(row)
                     for row in connection.execute(sa.select(cases).order_by(cases.c.key)).mappings()
-                    if wanted(case := to_case(row))
                 }
+            kept = set(chosen(every.values()))
+            known = {key: case for key, case in every.items() if case in kept}
             if len(known) <= AT_ONCE:  # those of all cases are read in one go
                 timed = timed.where(plans.c.case_key.in_(known))
             run_at = {row["key"]: place for place, row in enumerate(infos)}

@@ -49,7 +49,7 @@ runs = Table(
     Column("environment", JSON, nullable=False),
 )
 
-#: Every case that any run planned, once: `digest` is that of its JSON (`plan.digest`).
+#: Every case that any run planned, once: `digest` is that of its JSON (`rows._digest`).
 cases = Table(
     "cases",
     metadata,

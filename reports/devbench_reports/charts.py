@@ -17,7 +17,7 @@ from devbench_reports import comparison
 from devbench_reports import format as fmt
 from devbench_reports.axes import log_log, log_range
 from devbench_reports.panels import Group, Line, Panel
-from devbench_reports.summary import compare_words, doubts
+from devbench_reports.summary import compare_words
 
 #: Number of colours in the page's palette.
 PALETTE: Final = 8
@@ -281,7 +281,7 @@ def drawn(rows: Sequence[Result], column: str = "median") -> list[Result]:
 def _symbol(row: Result) -> str:
     """An open mark for what is in doubt."""
     symbol = _SYMBOLS.get(row.framework, "diamond")
-    return f"{symbol}-open" if doubts(row) else symbol
+    return f"{symbol}-open" if row.quality_reasons else symbol
 
 
 def _ratio_symbol(item: Ratio) -> str:
@@ -301,7 +301,7 @@ def _hover_lines(row: Result, column: str) -> Iterator[str]:
     if off:
         kind = "95 % interval" if off[0] == "interval" else "spread inside the one process"
         yield f"{kind} ±{fmt.percent(off[1])}"
-    for reason in doubts(row):
+    for reason in row.quality_reasons:
         yield f"doubt: {_clip(reason, 90)}"
 
 

@@ -58,9 +58,12 @@ def words(item: Crossover, crossing: Crossing) -> str:
     if crossing.status in ("always", "never"):
         return f"{way} at every size"
     if crossing.status == "emerges":
-        return f"{way} from {axis} = {_size(crossing.size)} on, no difference below"
+        below = "no difference below" if crossing.throughout else "below at some sizes only"
+        return f"{way} from {axis} = {_size(crossing.size)} on, {below}"
     if crossing.status == "fades":
-        return f"{way} up to {axis} = {_size(crossing.size)}, no difference above"
+        size = f"{axis} = {_size(crossing.size)}"
+        where = f"up to {size}" if crossing.throughout else f"at {size}, {_smaller(crossing)}"
+        return f"{way} {where}, no difference above"
     if crossing.status == "undecided":
         return f"no difference{_medians(item, crossing)}"
     return (
@@ -81,15 +84,20 @@ def clause(item: Crossover, crossing: Crossing) -> str:
     if crossing.status in ("always", "never"):
         return f"{ahead} beats {behind} at every size measured"
     if crossing.status == "emerges":
-        return (
-            f"from {axis} = {_size(crossing.size)} on, {ahead} beats {behind}; below, there is no "
-            "difference beyond the noise"
+        below = (
+            "there is no difference beyond the noise"
+            if crossing.throughout
+            else "at some sizes only"
         )
+        return f"from {axis} = {_size(crossing.size)} on, {ahead} beats {behind}; below, {below}"
     if crossing.status == "fades":
-        return (
-            f"up to {axis} = {_size(crossing.size)}, {ahead} beats {behind}; above, there is no "
-            "difference beyond the noise"
+        size = f"{axis} = {_size(crossing.size)}"
+        won = (
+            f"up to {size}, {ahead} beats {behind}"
+            if crossing.throughout
+            else f"at {size}, {ahead} beats {behind}, {_smaller(crossing)}"
         )
+        return f"{won}; above, there is no difference beyond the noise"
     basis = _interval(crossing)
     sure = basis if crossing.high is None else f"95 % interval {basis}"
     return (
@@ -108,6 +116,15 @@ def _interval(crossing: Crossing) -> str:
     if crossing.low is None or crossing.high is None:
         return "one round, so no interval"
     return f"{fmt.plain(crossing.low)} to {fmt.plain(crossing.high)}"
+
+
+def _smaller(crossing: Crossing) -> str:
+    """What an advantage that fades comes to below its last size, where it is not the same everywhere."""
+    return (
+        "the other way round at a smaller size"
+        if crossing.changes
+        else "but not at every smaller size"
+    )
 
 
 def _changes(crossing: Crossing) -> str:

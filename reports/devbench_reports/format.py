@@ -220,6 +220,12 @@ def plain(value: Any) -> str:
     return str(value)
 
 
+def printable(text: str) -> str:
+    """The text with a � for each control character, which could steer a terminal; tabs and ends of lines
+    are none of these."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "\ufffd", text)
+
+
 def tied(text: str) -> str:
     """The text with its figures tied to their units, so that no line ends between the two."""
     return re.sub(

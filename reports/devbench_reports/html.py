@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -54,11 +55,15 @@ def to_html(run: Run, results: Sequence[Result]) -> str:
     style = Style.of(targets, list(dict.fromkeys(row.dtype for row in results)))
     figures: list[Mapping[str, Any]] = []
     crossovers = find_crossovers(run, results)
+    planned = Counter((case.suite, case.benchmark) for case in run.cases)
     sections = [
-        _section(group, crossovers, style, figures) for group in panels.groups(run, results)
+        _section(group, planned[group.suite, group.benchmark], crossovers, style, figures)
+        for group in panels.groups(run, results)
     ]
     machine = environment.machine(run)
-    sentences = summary.sentences(run, results) if endured is None else endured.sentences
+    sentences = (
+        summary.sentences(run, results, crossovers) if endured is None else endured.sentences
+    )
     # A summary of many benchmarks would be no summary: then each says its own.
     own, apart = {section["name"] for section in sections}, len(sections) > _SHORT
     for section in sections:
@@ -126,11 +131,13 @@ def _minute(timestamp: str) -> str:
 
 def _section(
     group: Group,
+    planned: int,
     crossovers: Sequence[Crossover],
     style: Style,
     figures: list[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """What the template needs of one benchmark; its figures are appended to the page's."""
+    """What the template needs of one benchmark; its figures are appended to the page's. planned: its cases,
+    those that were not reached too, which have no row."""
     lines = {
         (line.target, line.dtype): line
         for panel in group.panels
@@ -143,7 +150,7 @@ def _section(
         "suite": group.suite,
         "constant": fmt.long_params(group.constant),
         "measured": sum(row.median is not None for row in group.rows),
-        "planned": len(group.rows),
+        "planned": planned,
         "targets": [
             (name, style.colours[name]) for name in dict.fromkeys(target for target, _ in lines)
         ],
@@ -179,7 +186,7 @@ def _marks(group: Group) -> str:
     parts = []
     if any(row.ci_low is not None for row in drawn):
         parts.append("Bars are 95 % intervals.")
-    if any(summary.doubts(row) for row in drawn):
+    if any(row.quality_reasons for row in drawn):
         parts.append("An open mark is in doubt.")
     if wrong:
         parts.append(f"{fmt.count(wrong, 'row')} that cannot be relied on: not drawn.")

@@ -20,13 +20,13 @@ def to_markdown(run: Run, results: Sequence[Result]) -> str:
         f"devbench {escape(run.info.devbench_version)} on {escape(machine.host)} "
         f"({escape(dict(machine.facts)['CPU'])}), {escape(run.info.started_at)}",
     ]
+    crossovers = find_crossovers(run, results)
     said = [
         f"- **{escape(topic)}**: {escape(text)}"
-        for topic, texts in summary.sentences(run, results)
+        for topic, texts in summary.sentences(run, results, crossovers)
         for text in texts
     ]
     blocks += ["\n".join(said)] if said else []
-    crossovers = find_crossovers(run, results)
     for group in panels.groups(run, results):
         blocks += _group(group)
         blocks += _crossings(group, crossovers)
@@ -75,7 +75,7 @@ def _cells(row: Result) -> tuple[str, ...]:
         view.plus_minus(row),
         view.rate(row),
         row.numerics or fmt.NONE,
-        "; ".join(summary.doubts(row)),
+        "; ".join(row.quality_reasons),
     )
 
 
@@ -89,5 +89,6 @@ def escape(text: str) -> str:
     An underscore inside a word means nothing in GitHub's Markdown and stays readable; ``=`` and ``-``
     would only matter at the start of a line, where no text of ours stands.
     """
-    text = re.sub(r"\s+", " ", text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
+    text = fmt.printable(re.sub(r"\s+", " ", text))
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))", r"\\\1", text)

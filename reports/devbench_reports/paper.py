@@ -6,13 +6,14 @@ import io
 import re
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.padding import Padding
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -25,6 +26,19 @@ _NO_TERMINAL: Final = 100
 _TIE: Final = "\ue000"
 
 
+class _Paper(Console):
+    """Whatever is printed may come from the file of a stranger, and Rich lets its escape sequences through.
+    They are taken out before Rich adds its own."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        if isinstance(renderable, Text):
+            renderable = renderable.copy()
+            renderable.plain = fmt.printable(renderable.plain)
+        return super().render(renderable, options)
+
+
 def written(write: Callable[[Console], None], width: int | None, color: bool) -> str:
     """What `write` prints, without spaces at the ends of lines.
 
@@ -32,7 +46,7 @@ def written(write: Callable[[Console], None], width: int | None, color: bool) ->
     """
     if width is None:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _NO_TERMINAL
-    console = Console(
+    console = _Paper(
         file=io.StringIO(),
         width=max(width, _NARROWEST),
         force_terminal=color,
@@ -63,7 +77,7 @@ def _wrapped(console: Console, text: Text, width: int) -> list[Text]:
     """Lines of at most `width`. None ends between a figure and its unit, and a name that is longer than
     a line is broken after a comma or before its ``@`` rather than anywhere."""
     tied = text.copy()
-    tied.plain = fmt.tied(text.plain).replace("\u00a0", _TIE)
+    tied.plain = fmt.tied(fmt.printable(text.plain)).replace("\u00a0", _TIE)
     lines = [Text()]
     for word in tied.split(" ", include_separator=True):
         for piece in _pieces(word) if _length(word) > width else [word]:
@@ -169,7 +183,7 @@ def _narrowed(
 
 def _length(text: str | Text) -> int:
     """Columns that it takes, a space at its end aside."""
-    return cell_len(str(text).rstrip())
+    return cell_len(fmt.printable(str(text)).rstrip())
 
 
 def _table(

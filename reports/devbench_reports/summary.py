@@ -9,7 +9,7 @@ from typing import Final
 
 from devbench.doctor.attribution import Attribution, attribute
 from devbench.model import Result, Run
-from devbench.stats.crossover import Crossover, find_crossovers
+from devbench.stats.crossover import Crossover
 from devbench.stats.ratio import CHANCE, Ratio, ratio, timed
 from devbench_reports import comparison, crossings, environment
 from devbench_reports import format as fmt
@@ -23,10 +23,11 @@ _NAMED: Final = 3
 _REASONS: Final = 5
 
 
-def sentences(run: Run, results: Sequence[Result]) -> list[tuple[str, list[str]]]:
+def sentences(
+    run: Run, results: Sequence[Result], crossovers: Sequence[Crossover]
+) -> list[tuple[str, list[str]]]:
     """Sentences by topic: the state of the run and its devices, a topic a benchmark, then what is to
-    be doubted and what is missing. A topic without sentences does not appear."""
-    found = find_crossovers(run, results)
+    be doubted and what was skipped or failed. A topic without sentences does not appear."""
     causes = attribute(run, results)
     topics = [
         ("the run", _state(run, results)),
@@ -34,15 +35,20 @@ def sentences(run: Run, results: Sequence[Result]) -> list[tuple[str, list[str]]
         *(
             (
                 group.benchmark,
-                [*_headline(group), *_over_sizes(group, found), *explained(group, causes)],
+                [*_headline(group), *_over_sizes(group, crossovers), *explained(group, causes)],
             )
             for group in groups(run, results)
         ),
         ("doubts", _doubts(results)),
-        ("not measured", _missing(results)),
+        ("skipped or failed", _missing(results)),
         ("rounds", _rounds(results)),
     ]
     return [(topic, text) for topic, text in topics if text]
+
+
+def of_the_whole(run: Run, results: Sequence[Result]) -> list[str]:
+    """The sentences that concern the run as a whole, for where the others stand beside the rows."""
+    return [*_state(run, results), *environment.machine(run).notes, *_rounds(results)]
 
 
 def reason_code(reason: str) -> str:
@@ -51,17 +57,10 @@ def reason_code(reason: str) -> str:
     return match[0] if match else reason
 
 
-def doubts(result: Result) -> tuple[str, ...]:
-    """The reasons to doubt this row in particular. That there was only one round is said once."""
-    return tuple(
-        reason for reason in result.quality_reasons if reason_code(reason) != "single-round"
-    )
-
-
 def explained(group: Group, causes: Sequence[Attribution]) -> list[str]:
     """What holds the rows of this benchmark down, a sentence for those that have it in common, as far as
     it is more than the doubts of the rows say already, or leads to a way out."""
-    doubted = {reason_code(reason) for row in group.rows for reason in doubts(row)}
+    doubted = {reason_code(reason) for row in group.rows for reason in row.quality_reasons}
     return [
         f"{one}."
         for one in causes
@@ -80,6 +79,8 @@ def compare_words(item: Ratio) -> str:
             else f"with one round a factor up to {CHANCE} may be chance"
             if by_chance
             else "one round each, and what the two read in it overlaps"
+            if item.base.rounds == item.subject.rounds
+            else "one of them has one round, and what the two read overlaps"
         )
         return f"no difference beyond the noise (ratio {fmt.factor(item.value)}; {why})"
     basis = (
@@ -103,13 +104,21 @@ def claim(item: Ratio) -> str:
 def _state(run: Run, results: Sequence[Result]) -> list[str]:
     text = []
     if run.info.state != "complete":
-        measured = len({row.case_id for row in results if row.status == "ok"})
-        still = "still running" if run.info.state == "running" else "interrupted"
-        text.append(
-            f"This run is {still}: {measured} of {fmt.count(len(run.cases), 'case')} measured so far."
-            if run.info.state == "running"
-            else f"This run was {still}: {measured} of {fmt.count(len(run.cases), 'case')} measured."
+        state = (
+            "was interrupted"
+            if run.info.state == "interrupted"
+            else "has not ended, or was ended before it could say so"
         )
+        measured = sum(row.median is not None for row in results)
+        text.append(
+            f"This run {state}: {measured} of {fmt.count(len(run.cases), 'case')} measured."
+        )
+        reached = {(row.suite, row.benchmark) for row in results}
+        rest = dict.fromkeys(
+            case.benchmark for case in run.cases if (case.suite, case.benchmark) not in reached
+        )
+        if rest:
+            text.append(f"It did not come to {fmt.join(list(rest))}.")
     if not any(timed(row) for row in results):
         text.append("Nothing was measured that a figure could rest on.")
     return text
@@ -212,13 +221,13 @@ def _at(fixed: Mapping[str, object]) -> str:
 
 
 def _doubts(results: Sequence[Result]) -> list[str]:
-    doubted = [row for row in results if row.status == "ok" and doubts(row)]
+    doubted = [row for row in results if row.status == "ok" and row.quality_reasons]
     if not doubted:
         return []
     measured = sum(row.status == "ok" for row in results)
     verb = "is" if len(doubted) == 1 else "are"
-    reasons = [reason for row in doubted for reason in doubts(row)]
-    named = [f"{row.case_id}, {'; '.join(doubts(row))}" for row in doubted]
+    reasons = [reason for row in doubted for reason in row.quality_reasons]
+    named = [f"{row.case_id}, {'; '.join(row.quality_reasons)}" for row in doubted]
     return [
         f"{len(doubted)} of {fmt.count(measured, 'measured row')} {verb} to be doubted: "
         f"{_listed(named, reasons)}."

@@ -74,35 +74,6 @@ def _series(values: list[Any], name: str) -> pd.Series[Any]:
     return series.astype("category") if name in _CATEGORIES else series
 
 
-def with_params(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with one column ``param.<axis>`` for each axis behind ``params``.
-
-    A benchmark without that axis has a missing value in it.
-    """
-    import pandas as pd
-
-    axes = list(dict.fromkeys(axis for params in frame["params"] for axis in params))
-    place = list(frame.columns).index("params") + 1
-    wide = pd.concat(
-        [
-            frame.iloc[:, :place],
-            pd.DataFrame(
-                {
-                    f"param.{axis}": pd.Series(
-                        [params.get(axis) for params in frame["params"]], index=frame.index
-                    ).convert_dtypes()
-                    for axis in axes
-                },
-                index=frame.index,
-            ),
-            frame.iloc[:, place:],
-        ],
-        axis="columns",
-    )
-    wide.attrs = dict(frame.attrs)
-    return wide
-
-
 def to_csv(run: Run, results: Sequence[Result]) -> str:
     """The same table as text; what holds several values is JSON, times are ISO 8601 in UTC."""
     frame = to_frame(run, results)

@@ -40,18 +40,8 @@ def _print_groups(console: Console, run: Run, results: Sequence[Result]) -> None
     crossovers, causes = find_crossovers(run, results), attribute(run, results)
     for group in panels.groups(run, results):
         _print_group(console, group, crossovers, summary.explained(group, causes))
-    for _, sentences in _closing(run, results):
-        for sentence in sentences:
-            console.print(Text(sentence))
-
-
-def _closing(run: Run, results: Sequence[Result]) -> list[tuple[str, list[str]]]:
-    """What concerns the run as a whole; the rest stands beside the rows."""
-    return [
-        item
-        for item in summary.sentences(run, results)
-        if item[0] in ("the run", "devices", "rounds")
-    ]
+    for sentence in summary.of_the_whole(run, results):
+        console.print(Text(sentence))
 
 
 def _print_group(
@@ -164,7 +154,7 @@ def _mark(row: Result, templates: dict[str, list[str]]) -> Text:
     """``?1`` for a doubtful figure, ``!1`` for a worthless one, with the numbers of its notes. Reasons
     that differ in their figures only share a note."""
     numbers = []
-    for reason in summary.doubts(row):
+    for reason in row.quality_reasons:
         alike = template(reason)
         templates.setdefault(alike, []).append(reason)
         numbers.append(list(templates).index(alike) + 1)

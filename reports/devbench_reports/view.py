@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from devbench.model import COLUMNS, Result
 from devbench_reports import format as fmt
-from devbench_reports.summary import doubts, reason_code
+from devbench_reports.summary import reason_code
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """`key` is what the column is sorted by: a number, or text; None sorts last."""
+    """`key` is what the column is sorted by: a finite number, or text; None sorts last."""
 
     text: str
     key: float | str | None
@@ -76,9 +78,13 @@ def columns(results: Sequence[Result]) -> list[Column]:
         _text("clock", lambda row: row.clock or "", COLUMNS["clock"][1]),
     ]
     metrics = dict.fromkeys(name for row in results for name in row.metrics)
-    details += [_metric(name) for name in metrics]
+    details += [_metric(name, results) for name in metrics]
     details.append(
-        _text("doubts in full", lambda row: "; ".join(doubts(row)), COLUMNS["quality_reasons"][1])
+        _text(
+            "doubts in full",
+            lambda row: "; ".join(row.quality_reasons),
+            COLUMNS["quality_reasons"][1],
+        )
     )
     every = [*main, *(replace(column, detail=True) for column in details)]
     return [
@@ -116,7 +122,7 @@ def rate(row: Result) -> str:
 
 
 def _doubts_in_short(row: Result) -> str:
-    return ", ".join(dict.fromkeys(map(reason_code, doubts(row))))
+    return ", ".join(dict.fromkeys(map(reason_code, row.quality_reasons)))
 
 
 def _text(title: str, text: Callable[[Result], str], doc: str) -> Column:
@@ -126,9 +132,7 @@ def _text(title: str, text: Callable[[Result], str], doc: str) -> Column:
 def _axis(axis: str) -> Column:
     def cell(row: Result) -> Cell:
         value = row.params.get(axis)
-        if value is None:
-            return Cell(fmt.NONE, None)
-        return Cell(fmt.plain(value), value if isinstance(value, int | float) else str(value))
+        return Cell(fmt.plain(value), _key(value))
 
     return Column(axis, "an axis of the benchmark", False, cell)
 
@@ -139,18 +143,26 @@ def _figure(name: str, title: str | None = None) -> Column:
         title or name,
         f"{doc} ({unit})" if unit not in ("", "1") else doc,
         True,
-        lambda row: Cell(fmt.quantity(name, getattr(row, name)), getattr(row, name)),
+        lambda row: Cell(fmt.quantity(name, getattr(row, name)), _key(getattr(row, name))),
     )
 
 
-def _metric(name: str) -> Column:
+def _metric(name: str, results: Sequence[Result]) -> Column:
     def cell(row: Result) -> Cell:
         value = row.metrics.get(name)
         if value is None:
             return Cell(fmt.NONE, None)
-        return Cell(fmt.metric(name, value)[1], value)
+        return Cell(fmt.metric(name, value)[1], _key(value))
 
-    return Column(fmt.metric(name, 0.0)[0], "a figure that the benchmark adds", True, cell)
+    numeric = not any(isinstance(row.metrics.get(name), str) for row in results)
+    return Column(fmt.metric(name, 0.0)[0], "a figure that the benchmark adds", numeric, cell)
+
+
+def _key(value: Any) -> float | str | None:
+    """Of a number or a word. Scripts read no ``True`` and no ``inf`` as numbers."""
+    if value is None or isinstance(value, str):
+        return value
+    return value + 0 if math.isfinite(value) else None
 
 
 def metrics(row: Result) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from devbench.detection import FrameworkAnswer, ask_frameworks, start_asking
+from devbench.detection import FrameworkAnswer, start_asking
 from tests.detection import adapters
 
 
@@ -17,7 +17,8 @@ def children_find_the_adapters(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def ask(adapter: Any, timeout_s: float = 60) -> FrameworkAnswer:
-    (answer,) = ask_frameworks({"well": adapter}, 3, timeout_s=timeout_s)
+    with start_asking({"well": adapter}, 3, timeout_s=timeout_s) as asking:
+        (answer,) = asking
     return answer
 
 
@@ -124,7 +125,8 @@ def test_a_slow_framework_holds_up_no_other_and_leaving_ends_it() -> None:
 
 
 def test_nobody_to_ask_is_no_answer() -> None:
-    assert list(ask_frameworks({})) == []
+    with start_asking({}) as asking:
+        assert list(asking) == []
 
 
 @pytest.mark.torch

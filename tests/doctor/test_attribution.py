@@ -304,7 +304,7 @@ def test_the_sentence_stands_under_the_table_and_in_the_reports_summary() -> Non
     sentence = "power limit 230 of 370 W, reached in 98 % of samples (S03)"
     assert sentence in " ".join(to_text(run, rows, width=80).split())
     assert max(map(len, to_text(run, rows, width=80).splitlines())) <= 80
-    assert any(sentence in text for text in dict(summary.sentences(run, rows))["matmul"])
+    assert any(sentence in text for text in dict(summary.sentences(run, rows, ()))["matmul"])
     assert sentence in to_markdown(run, rows)
     assert sentence in to_html(run, rows).replace("\u00a0", " ")
 

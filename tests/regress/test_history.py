@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,24 @@ def test_drift_that_the_yardstick_shares_is_no_change(store: Store) -> None:
     assert (series.changes, series.corrected) == ((), "all")
 
 
+def test_what_was_laid_beside_two_different_steps_is_not_taken_in_units_of_them(
+    store: Store,
+) -> None:
+    """Of two rounds one was timed beside another step than the other, which is ten times as long."""
+    for place in range(3):
+        visits = [
+            replace(visit, yardstick=name)
+            for visit, name in zip(
+                timed(CASE, [1.0, 1.0], yardstick_s=[0.1 * 2**place, 1.0]),
+                ("gemm", "copy"),
+                strict=True,
+            )
+        ]
+        store.import_run(make_run(f"run-{place}", {CASE: visits}))
+    series = of_case(history(store))
+    assert (series.corrected, series.seconds) == ("none", (1.0, 1.0, 1.0))
+
+
 def test_a_faster_framework_is_seen_though_its_yardstick_is_faster_too(store: Store) -> None:
     drift = [1.0] * 15 + [0.8] * 15
     fill(store, [1.0] * 30, drift=drift, facts={15: {"framework_version": "2.14.0"}})
@@ -161,6 +180,25 @@ def test_what_no_ordinary_run_measured_is_left_out(store: Store, settings: dict[
 def test_a_pattern_chooses_cases(store: Store, pattern: str, cases: set[str]) -> None:
     fill(store, [1.0] * 2)
     assert {series.case_id for series in history(store, pattern).series} == cases
+
+
+def test_a_benchmark_that_is_called_like_its_suite_is_meant_alone(store: Store) -> None:
+    batched = replace(CASE, benchmark="matmul_batched")
+    store.import_run(make_run("run", {one: timed(one, [1.0]) for one in (CASE, batched)}))
+
+    def meant(pattern: str) -> set[str]:
+        return {series.benchmark for series in history(store, pattern).series}
+
+    assert meant("matmul") == {"matmul"}
+    assert meant("matmul*") == {"matmul", "matmul_batched"}
+    with pytest.raises(NothingMeasured):
+        history(store, "matmul[n=9]")
+
+
+def test_a_suite_without_a_benchmark_of_its_name_is_meant_as_a_whole(store: Store) -> None:
+    one, other = (replace(CASE, benchmark=name) for name in ("matmul_one", "matmul_other"))
+    store.import_run(make_run("run", {case: timed(case, [1.0]) for case in (one, other)}))
+    assert len(history(store, "matmul").series) == 2
 
 
 @pytest.mark.parametrize("pattern", ["mlp", "matmul[n=9]", "matmul@tensorflow:*"])

@@ -188,6 +188,27 @@ def test_the_table_sorts_by_figure_not_by_text_and_by_keyboard(
     page.close()
 
 
+def test_texts_among_figures_and_switches_sort_too(browser: Browser, tmp_path: Path) -> None:
+    rows = [
+        factory.result(params={"fused": fused}, metrics={"scaling": scaling})
+        for fused, scaling in ((True, "weak"), (False, "path only"), (True, "strong"))
+    ]
+    path = tmp_path / "report.html"
+    path.write_text(to_html(factory.run(rows), rows), encoding="utf-8")
+    page = Visit(browser, path).page
+    heads = page.locator("#results thead th")
+    titles = heads.all_inner_texts()
+    for title, sorted_ in (
+        ("scaling", ["path only", "strong", "weak"]),
+        ("fused", ["no", "yes", "yes"]),
+    ):
+        (place,) = [at for at, text in enumerate(titles) if text.split()[0] == title]
+        heads.nth(place).get_by_role("button").click()
+        cells = page.locator(f"#results tbody td:nth-child({place + 1})")
+        assert cells.all_inner_texts() == sorted_
+    page.close()
+
+
 def test_the_filter_keeps_the_rows_with_all_its_words(browser: Browser, report: Path) -> None:
     page = Visit(browser, report).page
     page.get_by_label("Show rows with").fill("MLP train_step gpu:0")

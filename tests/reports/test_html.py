@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -258,6 +259,31 @@ def test_the_table_tells_doubts_by_their_words_and_in_full_at_its_end() -> None:
     assert columns["doubts"].cell(row).text == "steal, few-samples"
     assert list(columns)[-1] == "doubts in full"
     assert columns["doubts in full"].cell(row).text == "; ".join(reasons)
+
+
+def test_cases_that_were_not_reached_are_among_the_planned_ones() -> None:
+    rows = [factory.result(params={"n": n}) for n in range(1, 11)]
+    rows[2] = replace(rows[2], status="crashed", reason="signal: SIGSEGV", rounds=4)
+    text = Page(to_html(factory.run(rows, state="interrupted"), rows[:3])).text
+    assert "3 of 10 cases measured" in text
+    assert "Not measured" not in text, "a case of which four rounds were timed is measured"
+    assert "Skipped or failed: 1 case" in text
+    assert "signal: SIGSEGV; 4 rounds were timed" in text
+
+
+def test_only_columns_of_numbers_are_sorted_and_set_as_numbers() -> None:
+    rows = [
+        factory.result(params={"fused": fused}, metrics={"scaling": scaling, "epoch_s": epoch})
+        for fused, scaling, epoch in ((True, "path only", 0.5), (False, 0.9, math.inf))
+    ]
+    columns = {column.title: column for column in view.columns(rows)}
+    assert [str(columns["fused"].cell(row).key) for row in rows] == ["1", "0"]
+    assert not columns["scaling"].numeric
+    assert columns["epoch"].numeric
+    assert columns["epoch"].cell(rows[1]).key is None
+    keys = [a["data-key"] for _, a in page(rows).elements if "data-key" in a]
+    assert keys
+    assert all(re.fullmatch(r"[-+.e\d]+", key or "") for key in keys), keys
 
 
 def test_settings_have_their_units() -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from devbench.doctor.attribution import Attribution, Cause
 from devbench.model import Result, Run
+from devbench.stats.crossover import find_crossovers
 from devbench_reports import summary
 from devbench_reports.panels import groups
 from tests.reports import factory
 
 
 def topics(run: Run, rows: list[Result]) -> dict[str, list[str]]:
-    return dict(summary.sentences(run, rows))
+    return dict(summary.sentences(run, rows, find_crossovers(run, rows)))
 
 
 def test_headline_gives_time_interval_and_rate_of_every_target() -> None:
@@ -112,7 +113,7 @@ def test_doubts_and_missing_cases_are_counted_with_their_reasons() -> None:
     said = topics(factory.run(rows), rows)
     assert said["doubts"][0].startswith("2 of 2 measured rows are to be doubted: ")
     assert "numerics-mismatch: 0.02 at [3, 4]" in said["doubts"][0]
-    assert [text.split(":")[0] for text in said["not measured"]] == [
+    assert [text.split(":")[0] for text in said["skipped or failed"]] == [
         "1 case skipped",
         "1 case out of memory",
         "1 case failed",
@@ -126,7 +127,7 @@ def test_many_missing_cases_are_counted_by_reason() -> None:
         factory.result(params={"n": n}, median=None, status="skipped", reason="too-slow: 63 s")
         for n in range(1, 8)
     ]
-    text = topics(factory.run(rows), rows)["not measured"][0]
+    text = topics(factory.run(rows), rows)["skipped or failed"][0]
     assert text == "7 cases skipped: 7 × too-slow: 63 s."
 
 
@@ -156,6 +157,9 @@ def test_spreads_that_overlap_are_said_to_be_the_reason_and_not_the_factor() -> 
     (text,) = topics(factory.run(rows), rows)["matmul"]
     assert "no difference beyond the noise (ratio 0.500; one round each, and what" in text
     assert "factor up to" not in text
+    more = factory.result("torch:cpu", median=0.02, rounds=2, within_p5=0.001)
+    (text,) = topics(factory.run([more, rows[1]]), [more, rows[1]])["matmul"]
+    assert "ratio 0.500; one of them has one round, and what the two read overlaps" in text
 
 
 def test_what_the_doubts_of_the_rows_say_is_not_said_again_as_an_explanation() -> None:
@@ -185,6 +189,19 @@ def test_an_interrupted_run_says_how_far_it_came() -> None:
     assert topics(run, rows[:1])["the run"] == ["This run was interrupted: 1 of 2 cases measured."]
 
 
+def test_a_run_that_was_killed_is_not_said_to_run_for_ever() -> None:
+    rows = [factory.result()]
+    (said,) = topics(factory.run(rows, state="running"), rows)["the run"]
+    assert said.startswith("This run has not ended, or was ended before it could say so: 1 of 1")
+
+
+def test_benchmarks_that_were_not_reached_are_named() -> None:
+    rows = [factory.result(benchmark=name) for name in ("matmul", "mlp", "mlp", "cnn")]
+    run = factory.run(rows, state="interrupted")
+    assert topics(run, rows[:1])["the run"][1] == "It did not come to mlp and cnn."
+    assert len(topics(run, rows)["the run"]) == 1
+
+
 def test_a_gpu_that_a_framework_does_not_see_is_said_first() -> None:
     environment = factory.environment()
     environment["machine"]["devices"] = [
@@ -193,7 +210,7 @@ def test_a_gpu_that_a_framework_does_not_see_is_said_first() -> None:
         if device["physical"] == "cpu" or device["framework"] == "torch"
     ]
     rows = [factory.result()]
-    said = summary.sentences(factory.run(rows, environment=environment), rows)
+    said = summary.sentences(factory.run(rows, environment=environment), rows, ())
     assert said[0] == ("devices", ["Fictional F1: tensorflow does not see it."])
 
 

@@ -52,18 +52,6 @@ def test_frame_says_what_is_missing_in_the_pandas_way() -> None:
     assert frame["params"].iloc[0] == {"n": 2048, "dtype": "float16"}
 
 
-def test_with_params_gives_each_axis_a_column_and_keeps_the_others() -> None:
-    rows = factory.sweep(names=["torch:cpu"])
-    frame = tables.with_params(tables.to_frame(factory.run(rows), rows))
-    assert [name for name in frame.columns if not name.startswith("param.")] == list(COLUMNS)
-    assert list(frame.columns[7:11]) == ["param.n", "param.dtype", "param.batch", "param.phase"]
-    matmul = frame[frame["benchmark"] == "matmul"]
-    assert list(matmul["param.n"].unique()) == [256, 512, 1024, 2048, 4096]
-    assert matmul["param.batch"].isna().all()
-    assert frame.attrs["units"]["median"] == "s"
-    assert list(tables.with_params(tables.to_frame(factory.run([]), [])).columns) == list(COLUMNS)
-
-
 def test_csv_reads_back_to_the_same_figures_and_names() -> None:
     rows = [
         *factory.troubled(),

@@ -189,6 +189,39 @@ def test_text_shows_hostile_names_without_breaking_the_width(name: str) -> None:
     assert "10.0 ms" in text
 
 
+STEERING = "\x1b]2;x\x1b\\\x9b31m"
+
+
+@pytest.mark.parametrize("color", [False, True])
+def test_text_of_a_stranger_cannot_steer_the_terminal(color: bool) -> None:
+    environment = factory.environment()
+    environment["machine"]["gpus"][0]["name"] = f"GPU {STEERING}"
+    environment["machine"]["devices"] = [
+        {**device, "name": f"GPU {STEERING}"}
+        for device in environment["machine"]["devices"]
+        if device["physical"] == "cpu" or device["framework"] == "torch"
+    ]
+    doubt = f"steal: {STEERING}"
+    rows = [
+        factory.result(metrics={"scaling": STEERING}, quality="suspect", quality_reasons=(doubt,)),
+        factory.result(params={STEERING: "\x1b[31mred"}),
+        factory.result(
+            params={"n": 2}, median=None, status="failed", reason=f"error: {STEERING * 12}"
+        ),
+    ]
+    run = factory.run(rows, environment=environment)
+    text = to_text(run, rows, width=80, color=color)
+    assert ("\x1b[" in text) is color, "colours of our own stay"
+    own = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", own)
+    shown = "\ufffd]2;x\ufffd\\\ufffd31m"
+    for where in (f"scaling {shown}", f"steal: {shown}", f"error: {shown}", f"GPU {shown}: tensor"):
+        assert where in " ".join(own.split())
+    assert "\ufffd[31mred" in own
+    assert max(map(len, own.splitlines())) <= 80
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", to_markdown(run, rows))
+
+
 def cells(line: str) -> list[str]:
     """The cells of a Markdown row as a reader sees them."""
     inner = re.split(r"(?<!\\)\|", line)[1:-1]

@@ -181,6 +181,27 @@ def test_an_advantage_that_is_lost_in_the_noise_has_no_upper_end() -> None:
     assert (single.status, single.size, single.low) == ("fades", 64, None)
 
 
+@pytest.mark.parametrize(
+    ("signs", "status", "changes", "throughout"),
+    [
+        ((-1, 1, 0), "fades", 1, False),
+        ((0, 1, 0), "fades", 0, False),
+        ((1, 1, 0), "fades", 0, True),
+        ((1, 0, 1), "emerges", 0, False),
+        ((0, 0, 1), "emerges", 0, True),
+    ],
+)
+def test_what_is_not_so_at_every_smaller_size_is_known_not_to_be(
+    signs: tuple[int, ...], status: str, changes: int, throughout: bool
+) -> None:
+    sizes = SIZES[: len(signs)]
+    factors = dict(zip(sizes, (2.0**-sign for sign in signs), strict=True))
+    laws = {ONE: straight, TWO: lambda n: straight(n) * factors[n]}
+    told = only(laws, sizes=sizes).without_transfer
+    assert (told.status, told.ahead) == (status, str(TWO))
+    assert (told.changes, told.throughout) == (changes, throughout)
+
+
 def test_the_subject_may_be_the_one_that_loses_at_large_sizes() -> None:
     crossing = only({ONE: halved, TWO: straight}).without_transfer
     assert (crossing.status, crossing.ahead) == ("crosses", str(ONE))

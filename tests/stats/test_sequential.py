@@ -7,41 +7,32 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
-from scipy.special import ndtri
+from scipy.special import ndtr, ndtri
 
 from devbench.stats import verdicts
-from devbench.stats.sequential import (
-    LOOKS,
-    Spending,
-    kim_demets,
-    level_at,
-    levels,
-    obrien_fleming,
-)
+from devbench.stats.sequential import LOOKS, boundaries, level_at, levels
 from devbench.stats.verdicts import ALPHA
 
 
 @pytest.mark.parametrize(
-    ("looks", "boundaries"),
-    [  # one-sided 0.025 at equal steps, as published for the method of Lan and DeMets
+    ("looks", "published"),
+    [  # one-sided 0.025 at equal steps, as published for the first function of Lan and DeMets
         (2, (2.9626, 1.9686)),
         (4, (4.3326, 2.9631, 2.3590, 2.0141)),
         (5, (4.8769, 3.3569, 2.6803, 2.2898, 2.0310)),
     ],
 )
-def test_boundaries_are_the_published_ones(looks: int, boundaries: tuple[float, ...]) -> None:
-    found = levels(0.025, tuple(range(1, looks + 1)), obrien_fleming)
-    assert [-ndtri(level) for level in found] == pytest.approx(boundaries, abs=2e-4)
+def test_boundaries_are_the_published_ones(looks: int, published: tuple[float, ...]) -> None:
+    times = [look / looks for look in range(1, looks + 1)]
+    spent = [2 * float(ndtr(ndtri(0.025 / 2) / math.sqrt(time))) for time in times]
+    found = boundaries(times, spent)
+    assert [-ndtri(level) for level in found] == pytest.approx(published, abs=2e-4)
 
 
-@pytest.mark.parametrize("spending", [obrien_fleming, kim_demets])
-def test_the_whole_error_is_spent_at_the_last_look_and_never_more(spending: Spending) -> None:
-    spent = [spending(pairs / LOOKS[-1], ALPHA) for pairs in LOOKS]
-    assert spent == sorted(spent)
-    assert spent[-1] == pytest.approx(ALPHA)
-    found = levels(ALPHA, LOOKS, spending)
+def test_the_whole_error_is_spent_at_the_last_look_and_never_more() -> None:
+    found = levels(ALPHA)
     assert list(found) == sorted(found)
-    assert found[0] == pytest.approx(spent[0])
+    assert found[0] == pytest.approx(ALPHA * (LOOKS[0] / LOOKS[-1]) ** 3)
     assert 0.9 * ALPHA < found[-1] < ALPHA  # the last look costs hardly more than a single one
 
 
@@ -55,18 +46,15 @@ def first_alarm(
     return float(alarmed.mean())
 
 
-@pytest.mark.parametrize("spending", [obrien_fleming, kim_demets])
 @pytest.mark.parametrize("tails", ["normal", "student"])
-def test_four_looks_together_are_wrong_no_more_often_than_said(
-    spending: Spending, tails: str
-) -> None:
+def test_four_looks_together_are_wrong_no_more_often_than_said(tails: str) -> None:
     rng = np.random.default_rng(5)
     trials = 10_000
     size = (trials, LOOKS[-1])
     logs = rng.standard_normal(size) if tails == "normal" else rng.standard_t(3, size)
     for alpha in (0.025, ALPHA):
         allowed = float(stats.binom.ppf(0.999, trials, alpha)) / trials
-        assert first_alarm(logs, levels(alpha, LOOKS, spending)) <= allowed
+        assert first_alarm(logs, levels(alpha)) <= allowed
 
 
 def test_four_looks_at_the_error_of_one_would_cry_wolf() -> None:

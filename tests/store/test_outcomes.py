@@ -62,7 +62,7 @@ def test_wrong_results_and_unwanted_cases_are_left_out_and_runs_are_in_order(loc
                 id_, example_measurement(case, 1)
             )  # checked in the first round only
             store.add_measurement(id_, example_measurement(other))
-        outcomes = store.outcomes(lambda one: one == case)
+        outcomes = store.outcomes(lambda known: [case])
     assert [info.id for info in outcomes.runs] == ["early", "bad", "late"]
     assert outcomes.cases == (case,)
     assert sorted(row[0] for row in outcomes.rows) == [0, 2]

@@ -25,7 +25,7 @@ from devbench.plan import Pattern, expand
 from devbench.registry import Catalog, load_catalog
 from devbench.stats.results import summarize
 from devbench.store.exchange import read_run
-from devbench_reports import environment, summary
+from devbench_reports import environment
 from devbench_reports import format as fmt
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
@@ -229,7 +229,7 @@ def _row(result: Result) -> Row:
     doubtful = "!" if result.quality == "invalid" else "?"
     row |= {
         "median": result.median,
-        "mark": doubtful if summary.doubts(result) else "",
+        "mark": doubtful if result.quality_reasons else "",
         "numerics": result.numerics,
     }
     if (rate := fmt.rate(result)) is not None:
