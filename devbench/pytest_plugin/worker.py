@@ -208,7 +208,7 @@ class PytestWorker(Worker):
                 doc="",
                 where=message["benchmark"],
             ),
-            message["params"],
+            {},  # a test's own params are no axes, whatever they are called
             self._framework,
             self._target.devices,
             self._threads,

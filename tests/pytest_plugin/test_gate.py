@@ -57,6 +57,12 @@ def repository(pytester: pytest.Pytester) -> None:
         def test_spin(device, device_benchmark, n, tmp_path):
             assert device_benchmark(spin, n) == n
 
+        @pytest.mark.parametrize("cache", ["cold"])
+        @pytest.mark.parametrize("mode", ["train"])
+        @pytest.mark.parametrize("dtype", ["fp16"])
+        def test_axes(device, device_benchmark, cache, mode, dtype):
+            device_benchmark(spin, 1)
+
         def test_ordinary():
             assert "torch" not in __import__("sys").modules
         """
@@ -89,11 +95,12 @@ def test_against_a_git_ref_the_slower_step_is_found_and_the_rest_is_said_by_name
 ) -> None:
     result = run(*FAKE, "--devbench-gate", "HEAD", "-k", "not left_out and not n3 and not 3")
     assert result.ret == 1
-    result.assert_outcomes(passed=1, failed=4, deselected=2)
+    result.assert_outcomes(passed=1, failed=5, deselected=2)
     result.stdout.fnmatch_lines(
         [
-            "devbench: HEAD against the work tree, 4 benchmarks, log *",
+            "devbench: HEAD against the work tree, 5 benchmarks, log *",
             "*devbench gate*",
+            "FAILED test_bench.py::test_axes[[]fake:cpu-fp16-train-cold[]] - regressed: *",
             "FAILED test_bench.py::test_renamed[[]fake:cpu-2[]] - not-measured; only now*",
             "FAILED test_bench.py::test_spin[[]fake:cpu-1[]] - regressed: *",
             "FAILED test_more.py::test_new[[]fake:cpu[]] - not-measured; only now*",
