@@ -65,8 +65,9 @@ def name_of(key: Key) -> str:
 
 
 def takes_turns(item: pytest.Item) -> TypeGuard[pytest.Function]:
-    """Whether it is a test whose step can be kept and timed in turn."""
-    return isinstance(item, pytest.Function) and "device_benchmark" in item.fixturenames
+    """Whether it is a test whose step can be kept and timed in turn: one that takes devbench's
+    `device_benchmark`."""
+    return isinstance(item, pytest.Function) and "_devbench_meant" in item.fixturenames
 
 
 def case_of(key: Key, device: Device) -> Case:

@@ -51,6 +51,55 @@ def test_nothing_happens_in_a_project_that_uses_none_of_it(
     assert result.ret == 0
 
 
+def test_a_project_with_devices_of_its_own_keeps_its_tests_as_they_are(
+    pytester: pytest.Pytester, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytester.makeconftest(
+        """
+        import pytest
+
+        def pytest_generate_tests(metafunc):
+            if "device" in metafunc.fixturenames and metafunc.module.__name__ == "test_hook":
+                metafunc.parametrize("device", ["cpu", "tpu"])
+
+        @pytest.fixture
+        def device_benchmark(device):
+            return device
+        """
+    )
+    pytester.makepyfile(
+        earlier="""
+        import pytest
+
+        @pytest.fixture
+        def device():
+            return "abacus"
+        """,
+        test_hook="""
+        def test_on(device):
+            assert device in ("cpu", "tpu")
+        """,
+        test_plugin="""
+        def test_own(device):
+            assert device == "abacus"
+
+        def test_benchmark(device_benchmark):
+            assert device_benchmark == "abacus"
+        """,
+    )
+    names = ["test_hook.py::test_on[[]cpu[]]", "test_hook.py::test_on[[]tpu[]]"]
+    hook = run("test_hook.py")
+    hook.assert_outcomes(passed=2)
+    hook.stdout.fnmatch_lines([f"PASSED {name}" for name in names])
+
+    # Plugins that are named there come before this one.
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p earlier")
+    both = run()
+    both.assert_outcomes(passed=4)
+    names += ["test_plugin.py::test_own", "test_plugin.py::test_benchmark"]
+    both.stdout.fnmatch_lines([f"PASSED {name}" for name in names])
+
+
 def test_without_pytest_benchmark_devices_are_there_and_timing_says_what_to_install(
     pytester: pytest.Pytester, run: Run
 ) -> None:
