@@ -134,6 +134,9 @@ def benchmarks(pytester: pytest.Pytester) -> None:
             device_benchmark(Step(run=todo.pop, reset=lambda: todo.append(1)))
             assert not todo
 
+        def test_returning_reset(device, device_benchmark):
+            assert device_benchmark(Step(run=int, reset=lambda: np.ones(2))) == 0
+
         def test_clock(device, device_benchmark):
             device_benchmark(Step(run=int, clock=lambda: 0.25))
         """
@@ -146,7 +149,7 @@ def test_every_device_is_timed_and_the_file_says_on_what_and_how_well(
     monkeypatch.setenv("FAKE_DEVICES", "1")
     short = ("--benchmark-max-time", "0.02", "--benchmark-json", "out.json")
     result = run(*FAKE, "--benchmark-only", *short)
-    result.assert_outcomes(passed=8)
+    result.assert_outcomes(passed=10)
 
     data = json.loads(Path("out.json").read_text())
     found = {one["fullname"].partition("::")[2]: one for one in data["benchmarks"]}
@@ -157,6 +160,7 @@ def test_every_device_is_timed_and_the_file_says_on_what_and_how_well(
             f"sum[{device}-10]",
             f"sum[{device}-1000]",
             f"reset[{device}]",
+            f"returning_reset[{device}]",
             f"clock[{device}]",
         )
     }

@@ -43,7 +43,9 @@ def repository(pytester: pytest.Pytester) -> None:
         """
     )
     benchmarks = """
+        import numpy as np
         import pytest
+        from devbench import Step
         from steps import spin
 
         @pytest.mark.parametrize("n", [2, 3])
@@ -61,7 +63,14 @@ def repository(pytester: pytest.Pytester) -> None:
         @pytest.mark.parametrize("mode", ["train"])
         @pytest.mark.parametrize("dtype", ["fp16"])
         def test_axes(device, device_benchmark, cache, mode, dtype):
-            device_benchmark(spin, 1)
+            open_ = [1]
+
+            def use():
+                assert open_, "the step was closed too early"
+                spin(1)
+
+            device_benchmark(Step(run=use, reset=lambda: np.ones(2), close=open_.clear))
+            assert open_, "close is the caller's"
 
         def test_ordinary():
             assert "torch" not in __import__("sys").modules
