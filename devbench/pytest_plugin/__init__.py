@@ -77,9 +77,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_load_initial_conftests(
-    parser: pytest.Parser, args: list[str]
+    early_config: pytest.Config, parser: pytest.Parser, args: list[str]
 ) -> Generator[None, None, None]:
-    """``--device`` is a common name: it is taken only where it is used and nobody else has it."""
+    """Before the conftest.py files: they too must not import another framework than the one that is named.
+    After them: ``--device`` is a common name, taken only where it is used and nobody else has it."""
+    asked = early_config.known_args_namespace.devbench_framework
+    if asked:
+        from devbench.pytest_plugin.holding import holding
+
+        holding(early_config, asked).refuse_others()
     yield
     if any(word == "--device" or word.startswith("--device=") for word in args):
         with suppress(ValueError, argparse.ArgumentError):

@@ -29,6 +29,7 @@ from devbench.measure.bench import Bench
 from devbench.measure.visit import closing, outcome
 from devbench.model import Case, Device, Json, ParamValue, Target, format_params
 from devbench.protocol import Message, claim_stdout
+from devbench.pytest_plugin.holding import refuse_others
 from devbench.worker import Worker, _messages
 
 #: In place of a reason: this side has no such test.
@@ -106,6 +107,7 @@ class PytestWorker(Worker):
         """Returns never: the end of the messages ends the process."""
         self._start(self._messages.get())
         if self._target is not None:
+            refuse_others(self._target.framework)
             pytest.main(list(arguments), plugins=[pytest_plugin, self])
         self._answer()
 

@@ -271,6 +271,71 @@ def test_a_second_framework_cannot_get_into_the_process(
     )
 
 
+def test_a_conftest_cannot_bring_in_another_framework_than_the_one_that_is_named(
+    pytester: pytest.Pytester, run: Run
+) -> None:
+    pytester.makepyfile(torch="raise SystemExit('it was loaded')")
+    pytester.makeconftest("import torch")
+    result = run(*FAKE)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*this pytest process holds fake, and torch beside it*"])
+
+
+def test_a_framework_that_is_named_is_not_started_beside_one_that_a_plugin_has_imported(
+    pytester: pytest.Pytester, run: Run
+) -> None:
+    pytester.makepyfile(
+        torch="",
+        early="""
+        import sys
+        import torch
+        from devbench import registry
+
+        # The module of the fake one is there once its adapter is.
+        del sys.modules[registry.frameworks()["fake"].module]
+
+        def adopt(self):
+            raise SystemExit("it was started")
+
+        type(registry.frameworks()["fake"]).adopt = adopt
+        """,
+        test_it="""
+        def test_it(device):
+            raise AssertionError
+        """,
+    )
+    result = run("-p", "early", *FAKE)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(
+        ["*torch is imported in this process already, and fake beside it could crash or hang it*"]
+    )
+
+
+def test_a_device_that_is_required_fails_where_there_is_no_framework_at_all(
+    pytester: pytest.Pytester, run: Run
+) -> None:
+    pytester.makepyfile(
+        bare="""
+        from devbench import registry
+
+        absent = {name: one for name, one in registry.frameworks().items() if name != "fake"}
+        registry.frameworks = lambda: absent
+        registry.is_installed = lambda framework: False
+        """,
+        test_it="""
+        def test_it(device):
+            raise AssertionError
+        """,
+    )
+    liked = run("-p", "bare")
+    liked.assert_outcomes(skipped=1)
+    assert liked.ret == 0
+    required = run("-p", "bare", "--device", "cuda:0")
+    required.assert_outcomes(errors=1)
+    assert required.ret == 1
+    required.stdout.fnmatch_lines(["*torch is not installed: pip install*"])
+
+
 def test_two_frameworks_that_are_there_already_fail_the_test(
     pytester: pytest.Pytester, run: Run
 ) -> None:
