@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import queue
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -130,6 +130,17 @@ class PytestWorker(Worker):
         self._tests = {key_of(item): item for item in session.items if takes_turns(item)}
         self._answer()
         return True
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_call(self) -> Generator[None, Any, Any]:
+        """A test that ends pytest fails: this process has an answer to give, and other tests to run."""
+        try:
+            return (yield)
+        except (pytest.exit.Exception, KeyboardInterrupt) as error:
+            told = str(error) or type(error).__name__
+            pytest.fail(f"the test ended pytest: {told}", pytrace=False)
+
+    pytest_runtest_setup = pytest_runtest_teardown = pytest_runtest_call
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if self._visit is not None:
@@ -248,9 +259,12 @@ def _last_line(text: str) -> str:
 
 
 def main() -> None:
-    # pytest's capturing closes standard input, where the messages come from.
-    sys.stdin = os.fdopen(os.dup(0), encoding="utf-8")
-    PytestWorker(claim_stdout(), _messages()).run(sys.argv[1:])
+    # Of standard input, where the messages come from, the tests and their children get nothing: pytest's
+    # capturing replaces it, and without capturing they would read it.
+    messages = _messages(os.fdopen(os.dup(0), encoding="utf-8"))
+    with open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
+    PytestWorker(claim_stdout(), messages).run(sys.argv[1:])
 
 
 if __name__ == "__main__":

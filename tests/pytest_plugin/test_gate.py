@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,8 @@ from devbench.store import Store
 from tests.pytest_plugin.conftest import Run
 
 FAKE = ("--devbench-framework", "fake")
+#: What the sessions leave in the project.
+IGNORED = "results.sqlite*\nstate\n__pycache__\n.pytest_cache\nrunpytest-*\n"
 
 
 def git(*words: str) -> str:
@@ -76,9 +80,7 @@ def repository(pytester: pytest.Pytester) -> None:
             assert "torch" not in __import__("sys").modules
         """
     pytester.makepyfile(test_bench=benchmarks)
-    Path(".gitignore").write_text(
-        "results.sqlite*\nstate\n__pycache__\n.pytest_cache\nrunpytest-*\n"
-    )
+    Path(".gitignore").write_text(IGNORED)
     git("init", "--quiet")
     git("add", "--all")
     git("commit", "--quiet", "--message", "base")
@@ -125,6 +127,53 @@ def test_against_a_git_ref_the_slower_step_is_found_and_the_rest_is_said_by_name
         stored = store.load(store.runs()[0].info.id)
     ids = {case.id for case in stored.cases}
     assert "test_bench.py::test_spin[n=1]@fake:cpu" in ids
+
+
+@pytest.fixture
+def base(pytester: pytest.Pytester) -> Callable[..., None]:
+    """Commits these files as the base of a gate."""
+
+    def base(**files: str) -> None:
+        pytester.makepyfile(**files)
+        Path(".gitignore").write_text(IGNORED)
+        git("init", "--quiet")
+        git("add", "--all")
+        git("commit", "--quiet", "--message", "base")
+
+    return base
+
+
+def test_a_test_that_ends_pytest_or_reads_standard_input_does_not_keep_the_gate_waiting(
+    run: Run, base: Callable[..., None]
+) -> None:
+    base(
+        test_bench="""
+        import subprocess
+        import sys
+        import pytest
+
+        def test_exit(device, device_benchmark):
+            pytest.exit("needs X")
+
+        def test_interrupt(device, device_benchmark):
+            raise KeyboardInterrupt
+
+        def test_read(device, device_benchmark):
+            subprocess.run(["cat"], check=True)
+            pytest.fail(f"read {sys.stdin.read()!r}")
+        """
+    )
+    start = time.monotonic()
+    result = run(*FAKE, "-s", "--devbench-gate", "HEAD")
+    assert time.monotonic() - start < 60
+    result.assert_outcomes(failed=3)
+    result.stdout.fnmatch_lines(
+        [
+            "*call: the test ended pytest: needs X*",
+            "*call: the test ended pytest: KeyboardInterrupt*",
+            "*call: *read ''*",
+        ]
+    )
 
 
 def test_a_base_that_is_none_ends_it_before_anything_is_measured(
