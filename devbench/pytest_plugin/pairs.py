@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -98,7 +98,7 @@ class _TestInterleaver(Interleaver):
 def in_turn(
     base: str,
     cases: Sequence[Case],
-    known: Collection[Key],
+    is_gone: Callable[[Key], bool],
     config: pytest.Config,
     tell: Callable[[ab.Event], None],
     margin: float | None,
@@ -106,8 +106,8 @@ def in_turn(
 ) -> Comparison:
     """Judge the tests as they are now against those of `base`. Both sides are stored as runs.
 
-    known: the tests that there are now, those that do not run included: of others that the base has, it
-    is said that they are gone. margin: None for that of a calibration (`against_itself`).
+    is_gone: whether a test that the base has is missed now, which is then said of it. margin: None for
+    that of a calibration (`against_itself`).
 
     Raises UsageError for a base that is none or whose tests cannot be collected, for a device that it
     does not see, for tests that cannot be told apart, and for those without a calibration.
@@ -143,9 +143,7 @@ def in_turn(
             tell,
             make=_maker(config, there),
         )
-    gone = [
-        _gone(key, target) for target, keys in there.items() for key in keys if key not in known
-    ]
+    gone = [_gone(key, target) for target, keys in there.items() for key in keys if is_gone(key)]
     return replace(found, rows=(*found.rows, *gone))
 
 

@@ -20,6 +20,8 @@ from devbench.store import Store
 from tests.pytest_plugin.conftest import Run
 
 FAKE = ("--devbench-framework", "fake")
+#: Steps that tell their own time take none: few rounds of them are enough.
+SHORT = (*FAKE, "--benchmark-max-time", "1e-5", "--benchmark-min-rounds", "5")
 #: What the sessions leave in the project.
 IGNORED = "results.sqlite*\nstate\n__pycache__\n.pytest_cache\nrunpytest-*\n"
 
@@ -176,6 +178,29 @@ def test_a_test_that_ends_pytest_or_reads_standard_input_does_not_keep_the_gate_
     )
 
 
+def test_tests_that_did_not_fail_last_time_are_not_taken_for_removed_ones(
+    run: Run, base: Callable[..., None]
+) -> None:
+    tests = """
+        from devbench import Step
+
+        def test_first(device, device_benchmark):
+            device_benchmark(Step(run=int, clock=lambda: 0.001))
+
+        def test_second(device, device_benchmark):
+            device_benchmark(Step(run=int, clock=lambda: 0.001))
+        """
+    base(test_one=tests, test_two=tests)
+    file = Path("test_one.py")
+    right = file.read_text()
+    file.write_text(right.replace("Step(run=int", "Step(run=wrong", 1))
+    run(*SHORT).assert_outcomes(passed=3, failed=1)
+    file.write_text(right)
+    again = run(*FAKE, "--lf", "--devbench-gate", "HEAD")
+    again.assert_outcomes(passed=1)
+    assert again.ret == 0
+
+
 def test_a_base_that_is_none_ends_it_before_anything_is_measured(
     pytester: pytest.Pytester, run: Run, repository: None
 ) -> None:
@@ -208,9 +233,6 @@ def test_options_that_make_no_sense_end_it_by_name(
         _make_gate(pytester.parseconfig(*words))
     assert caught.value.returncode == 2
 
-
-#: Steps that tell their own time take none: few rounds of them are enough.
-SHORT = (*FAKE, "--benchmark-max-time", "1e-5", "--benchmark-min-rounds", "5")
 
 
 @pytest.fixture
