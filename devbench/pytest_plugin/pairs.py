@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -60,12 +62,18 @@ class _TestInterleaver(Interleaver):
     def _process(self, role: str, target: Target) -> WorkerProcess:
         side = self._variant(role)
         arguments = [_on_side(word, side) for word in _handed_on(self.arguments)]
+        folder = _on_side(str(self.folder), side)
+        variables = self._variables(role, target)
+        if str(self.folder) in sys.path:  # as under `python -m pytest`
+            variables["PYTHONPATH"] += os.pathsep + folder
+        if options := os.environ.get("PYTEST_ADDOPTS"):
+            variables["PYTEST_ADDOPTS"] = _on_side(options, side)
         return WorkerProcess(
-            self._variables(role, target),
+            variables,
             self.log,
             side.python,
             ("devbench.pytest_plugin.worker", *arguments),
-            Path(_on_side(str(self.folder), side)),
+            Path(folder),
         )
 
     def _await_ready(self, worker: WorkerProcess, role: str, target: Target) -> None:

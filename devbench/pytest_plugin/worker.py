@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import queue
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -117,6 +117,8 @@ class PytestWorker(Worker):
         config.option.devbench_framework = self._target.framework
         config.option.devbench_device = [str(self._target)]
         self._calibrates = bool(config.option.devbench_calibrate)
+        if not config.option.pyargs:
+            config.args = list(_files_here(config))
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
@@ -230,6 +232,15 @@ class PytestWorker(Worker):
             Path(message["scratch"]),
             message.get("repeat", 1),
         )
+
+
+def _files_here(config: pytest.Config) -> Iterator[str]:
+    """Of the files and folders that were asked for, those that this side has. A single test stands for its
+    file: pytest ends where it lacks one, and here that is an answer about this one test."""
+    for word in config.args:
+        place = word.partition("::")[0]
+        if (config.invocation_params.dir / place).exists():
+            yield place
 
 
 def _facts(status: str, reason: str, detail: str) -> dict[str, Any]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import subprocess
+import sys
+import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +20,7 @@ from devbench.regress.margins import environment_of, of_run
 from devbench.regress.sides import Side, read_side
 from devbench.regress.variant import Variant
 from devbench.store import Store
+from tests.helpers import PLUGINS
 from tests.pytest_plugin.conftest import Run
 
 FAKE = ("--devbench-framework", "fake")
@@ -178,23 +182,70 @@ def test_a_test_that_ends_pytest_or_reads_standard_input_does_not_keep_the_gate_
     )
 
 
+#: A benchmark whose time is told.
+TOLD = """
+    from devbench import Step
+
+    def test_told(device, device_benchmark):
+        device_benchmark(Step(run=int, clock=lambda: 0.001))
+    """
+
+
+def test_a_file_or_a_test_that_the_base_lacks_does_not_cost_the_others(
+    pytester: pytest.Pytester, run: Run, base: Callable[..., None]
+) -> None:
+    test = """
+        import pytest
+
+        def test_both(device, device_benchmark):
+            pytest.skip("it ran")
+        """
+    base(test_old=test)
+    pytester.makepyfile(test_old=test + test.replace("both", "late"), test_new=test)
+    words = ("test_new.py", "test_old.py::test_both", "test_old.py::test_late")
+    result = run(*FAKE, "--devbench-gate", "HEAD", *words)
+    result.assert_outcomes(skipped=1, failed=2)
+    result.stdout.fnmatch_lines(["SKIPPED *it ran*", "FAILED test_new.py*", "FAILED test_old.py::test_late*"])
+    assert "not found" not in result.stdout.str()
+
+
+@pytest.mark.usefixtures("run")
+def test_a_package_of_the_working_folder_is_there_in_the_workers_of_python_m_pytest(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makepyfile(own="NAME = 'it'")
+    pytester.mkdir("benchmarks")
+    Path("benchmarks/test_own.py").write_text(
+        textwrap.dedent(
+            """
+            import own
+            import pytest
+
+            def test_own(device, device_benchmark):
+                pytest.fail(f"found {own.NAME}")
+            """
+        )
+    )
+    words = ("-p", "devbench.pytest_plugin", "-p", "pytest_benchmark.plugin", *FAKE)
+    # Not by pytester, which puts the working folder on PYTHONPATH.
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *words, "--devbench-gate", sys.executable],
+        env={**os.environ, "PYTHONPATH": str(PLUGINS)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "call: Failed: found it" in done.stdout
+
+
 def test_tests_that_did_not_fail_last_time_are_not_taken_for_removed_ones(
     run: Run, base: Callable[..., None]
 ) -> None:
-    tests = """
-        from devbench import Step
-
-        def test_first(device, device_benchmark):
-            device_benchmark(Step(run=int, clock=lambda: 0.001))
-
-        def test_second(device, device_benchmark):
-            device_benchmark(Step(run=int, clock=lambda: 0.001))
-        """
-    base(test_one=tests, test_two=tests)
+    base(test_one=TOLD + TOLD.replace("told", "second"), test_two=TOLD)
     file = Path("test_one.py")
     right = file.read_text()
     file.write_text(right.replace("Step(run=int", "Step(run=wrong", 1))
-    run(*SHORT).assert_outcomes(passed=3, failed=1)
+    run(*SHORT).assert_outcomes(passed=2, failed=1)
     file.write_text(right)
     again = run(*FAKE, "--lf", "--devbench-gate", "HEAD")
     again.assert_outcomes(passed=1)
