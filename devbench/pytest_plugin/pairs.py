@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 import sys
+import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -42,10 +43,21 @@ from devbench.settings import Settings
 from devbench.stats.verdicts import MARGIN
 from devbench.store import Store
 
-#: A folder that two processes cannot share, as an option of pytest.
-_OWN_FOLDER: Final = "--basetemp"
 #: What is said of a test that the base has and the head has not.
 GONE: Final = "only on the base: it was removed or renamed"
+
+
+class _TestProcess(WorkerProcess):
+    """A process whose tests have a folder for their files, which is gone when the process is."""
+
+    def __init__(self, own: tempfile.TemporaryDirectory[str], *how: Any) -> None:
+        """how: as for a `WorkerProcess`."""
+        super().__init__(*how)
+        self._own = own
+
+    def close(self) -> None:
+        super().close()
+        self._own.cleanup()
 
 
 @dataclass(kw_only=True)
@@ -61,20 +73,16 @@ class _TestInterleaver(Interleaver):
 
     def _process(self, role: str, target: Target) -> WorkerProcess:
         side = self._variant(role)
-        arguments = [_on_side(word, side) for word in _handed_on(self.arguments)]
+        arguments = [_on_side(word, side) for word in self.arguments]
         folder = _on_side(str(self.folder), side)
         variables = self._variables(role, target)
         if str(self.folder) in sys.path:  # as under `python -m pytest`
             variables["PYTHONPATH"] += os.pathsep + folder
         if options := os.environ.get("PYTEST_ADDOPTS"):
             variables["PYTEST_ADDOPTS"] = _on_side(options, side)
-        return WorkerProcess(
-            variables,
-            self.log,
-            side.python,
-            ("devbench.pytest_plugin.worker", *arguments),
-            Path(folder),
-        )
+        own = tempfile.TemporaryDirectory(dir=self.scratch)
+        module = ("devbench.pytest_plugin.worker", own.name, *arguments)
+        return _TestProcess(own, variables, self.log, side.python, module, Path(folder))
 
     def _await_ready(self, worker: WorkerProcess, role: str, target: Target) -> None:
         super()._await_ready(worker, role, target)
@@ -254,16 +262,6 @@ def _catalog(cases: Sequence[Case]) -> Catalog:
         sources={case.suite: Source(case.suite, "module", case.suite) for case in cases},
         broken=(),
     )
-
-
-def _handed_on(arguments: Sequence[str]) -> Iterator[str]:
-    """The arguments of this session for another one."""
-    words = iter(arguments)
-    for word in words:
-        if word == _OWN_FOLDER:
-            next(words, None)
-        elif not word.startswith(f"{_OWN_FOLDER}="):
-            yield word
 
 
 def _on_side(text: str, side: Variant) -> str:

@@ -1,7 +1,7 @@
 """A pytest process that keeps the step of a test, so that two states of a project can be timed in turn.
 
-``python -P -m devbench.pytest_plugin.worker ARGUMENTS OF PYTEST`` collects like the session that started
-it. It then runs the one test that a ``hold`` message names, in the ordinary way with its fixtures, as
+``python -P -m devbench.pytest_plugin.worker FOLDER ARGUMENTS OF PYTEST`` collects like the session that
+started it, with FOLDER for the files of its tests. It then runs the one test that a ``hold`` message names, in the ordinary way with its fixtures, as
 far as its call of ``device_benchmark``; there it answers ``burst`` messages until ``drop``, and the test
 goes on to its end. So what is timed is the step as the test made it, and the rest of the test, its
 assertions too, happens outside. ``list`` asks for the tests that there are on this side.
@@ -95,9 +95,10 @@ class PytestWorker(Worker):
 
     __name__ = "devbench-worker"
 
-    def __init__(self, out: TextIO, messages: queue.SimpleQueue[Message]) -> None:
+    def __init__(self, out: TextIO, messages: queue.SimpleQueue[Message], folder: str) -> None:
         super().__init__(out)
         self._messages = messages
+        self._folder = folder
         self._tests: dict[Key, pytest.Function] = {}
         self._trouble = _facts("failed", "error", "pytest ended before it had collected the tests")
         self._visit: _Visit | None = None
@@ -116,6 +117,9 @@ class PytestWorker(Worker):
         assert self._target is not None
         config.option.devbench_framework = self._target.framework
         config.option.devbench_device = [str(self._target)]
+        # Processes that are alive together cannot share one, whoever has named it, and this one never comes
+        # to remove its own.
+        config.option.basetemp = self._folder
         self._calibrates = bool(config.option.devbench_calibrate)
         if not config.option.pyargs:
             config.args = list(_files_here(config))
@@ -275,7 +279,8 @@ def main() -> None:
     messages = _messages(os.fdopen(os.dup(0), encoding="utf-8"))
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
-    PytestWorker(claim_stdout(), messages).run(sys.argv[1:])
+    _, folder, *arguments = sys.argv
+    PytestWorker(claim_stdout(), messages, folder).run(arguments)
 
 
 if __name__ == "__main__":

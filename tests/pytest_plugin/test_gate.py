@@ -15,7 +15,7 @@ import pytest
 
 from devbench.model import RunInfo
 from devbench.pytest_plugin import _make_gate
-from devbench.pytest_plugin.pairs import _handed_on, _on_side
+from devbench.pytest_plugin.pairs import _on_side
 from devbench.regress.margins import environment_of, of_run
 from devbench.regress.sides import Side, read_side
 from devbench.regress.variant import Variant
@@ -238,6 +238,35 @@ def test_a_package_of_the_working_folder_is_there_in_the_workers_of_python_m_pyt
     assert "call: Failed: found it" in done.stdout
 
 
+@pytest.mark.parametrize("options", ["", "--basetemp=shared"])
+def test_the_files_of_a_test_are_its_process_s_own_and_none_is_left(
+    pytester: pytest.Pytester,
+    run: Run,
+    base: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    options: str,
+) -> None:
+    pytester.makeini(f"[pytest]\naddopts = {options}")
+    base(
+        test_files="""
+        import os
+        import pytest
+
+        def test_file(device, device_benchmark, tmp_path):
+            file = tmp_path / "file"
+            file.write_text(str(os.getpid()))
+            device_benchmark(int)
+            pytest.fail(f"its own: {file.read_text() == str(os.getpid())}")
+        """
+    )
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.delenv("PYTEST_DEBUG_TEMPROOT")  # pytester's, which comes first
+    result = run(*FAKE, "--devbench-gate", "HEAD")
+    result.stdout.fnmatch_lines(["*call: Failed: its own: True"])
+    assert not list(tmp_path.iterdir())
+
+
 def test_tests_that_did_not_fail_last_time_are_not_taken_for_removed_ones(
     run: Run, base: Callable[..., None]
 ) -> None:
@@ -383,11 +412,12 @@ def test_a_calibration_of_tests_is_stored_under_the_names_that_files_give_them(
 
 
 def test_a_worker_gets_the_arguments_of_the_session_with_the_paths_of_its_side() -> None:
-    words = ["/repo/tests", "--basetemp", "/x", "-c", "/repo/ini", "--basetemp=/x", "/repository"]
+    words = ["/repo/tests", "-c", "/repo/ini", "--rootdir=/repo", "/repository"]
     side = Variant("base", Path("python"), top=Path("/repo"), tree=Path("/tree"))
-    assert [_on_side(word, side) for word in _handed_on(words)] == [
+    assert [_on_side(word, side) for word in words] == [
         "/tree/tests",
         "-c",
         "/tree/ini",
+        "--rootdir=/tree",
         "/repository",
     ]
