@@ -66,9 +66,7 @@ class Gate(ABC):
         self.deselected += items
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        self._collected.add(
-            (self.config.rootpath / report.nodeid.partition("::")[0]).resolve()
-        )
+        self._collected.add((self.config.rootpath / report.nodeid.partition("::")[0]).resolve())
 
     def is_asked_for(self, file: Path, name: str) -> bool:
         """Whether the words of this session's command line mean a test of that name in that file, which is

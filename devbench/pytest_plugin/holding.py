@@ -32,9 +32,11 @@ from devbench.plan import find_targets
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """In place of a device: why the test fails instead of running."""
+    """In place of a device: why the test fails, or is skipped, instead of running. id: as it stands in the
+    name of the test."""
 
     reason: str
+    id: str = "refused"
 
 
 class _Missing(Exception):
@@ -96,9 +98,9 @@ class Holding:
         try:
             return self._params(_needs(test))
         except UsageError as error:
-            return [pytest.param(Refusal(str(error)), id="refused")]
+            return [_param(Refusal(str(error)))]
         except _Missing as error:
-            return [pytest.param(None, id="missing", marks=pytest.mark.skip(reason=str(error)))]
+            return [_param(Refusal(str(error), "missing"), skipped=True)]
 
     def _params(self, needs: Mapping[str, str]) -> list[Any]:
         name = self._hold(needs.get("framework"))
@@ -111,7 +113,7 @@ class Holding:
         found = [pytest.param(one.id, id=one.id) for one in devices]
         if not self._wanted and not needs:
             found += [
-                pytest.param(None, id=f"{name}:{gpu}", marks=pytest.mark.skip(reason=reason))
+                _param(Refusal(reason, f"{name}:{gpu}"), skipped=True)
                 for gpu, reason in self._unseen()
             ]
         return found
@@ -285,6 +287,11 @@ class _Refuser(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         raise AssertionError("no module was created")
+
+
+def _param(refusal: Refusal, *, skipped: bool = False) -> Any:
+    marks = [pytest.mark.skip(reason=refusal.reason)] if skipped else []
+    return pytest.param(refusal, id=refusal.id, marks=marks)
 
 
 def _needs(test: pytest.Item) -> Mapping[str, str]:

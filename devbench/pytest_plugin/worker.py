@@ -1,10 +1,11 @@
 """A pytest process that keeps the step of a test, so that two states of a project can be timed in turn.
 
 ``python -P -m devbench.pytest_plugin.worker FOLDER ARGUMENTS OF PYTEST`` collects like the session that
-started it, with FOLDER for the files of its tests. It then runs the one test that a ``hold`` message names, in the ordinary way with its fixtures, as
-far as its call of ``device_benchmark``; there it answers ``burst`` messages until ``drop``, and the test
-goes on to its end. So what is timed is the step as the test made it, and the rest of the test, its
-assertions too, happens outside. ``list`` asks for the tests that there are on this side.
+started it, with FOLDER for the files of its tests. It then runs the one test that a ``hold`` message
+names, in the ordinary way with its fixtures, as far as its call of ``device_benchmark``; there it answers
+``burst`` messages until ``drop``, and the test goes on to its end. So what is timed is the step as the
+test made it, and the rest of the test, its assertions too, happens outside. ``list`` asks for the tests
+that there are on this side.
 
 With ``--devbench-calibrate`` among the arguments the step is also timed as an ordinary session times it,
 before the turns: what that gives is a round, as a file of pytest-benchmark has it.
@@ -53,10 +54,17 @@ def key_of(item: pytest.Function) -> Key:
     }
     plain = {name: value for name, value in params.items() if isinstance(value, ParamValue)}
     if len(plain) < len(params):
-        plain = {"id": item.callspec.id}
+        plain = {"id": _id_without_device(item)}
     file = os.path.relpath(item.path, item.config.invocation_params.dir)
     inside = item.nodeid.partition("[")[0].partition("::")[2]
     return f"{Path(file).as_posix()}::{inside}", tuple(plain.items())
+
+
+def _id_without_device(item: pytest.Function) -> str:
+    """What stands in brackets after a test's name: ids with dashes between them, one of them the device's."""
+    device: Any = item.callspec.params["devbench_device"]
+    own = device if isinstance(device, str) else device.id
+    return f"-{item.callspec.id}-".replace(f"-{own}-", "-", 1)[1:-1]
 
 
 def name_of(key: Key) -> str:
@@ -99,7 +107,8 @@ class PytestWorker(Worker):
         super().__init__(out)
         self._messages = messages
         self._folder = folder
-        self._tests: dict[Key, pytest.Function] = {}
+        #: By name: as params 1, 1.0 and True are the same key, and three tests.
+        self._tests: dict[str, pytest.Function] = {}
         self._trouble = _facts("failed", "error", "pytest ended before it had collected the tests")
         self._visit: _Visit | None = None
         self._calibrates = False
@@ -133,7 +142,7 @@ class PytestWorker(Worker):
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         if not session.testsfailed:
             self._trouble = _facts("skipped", ABSENT, "there is no such test on this side")
-        self._tests = {key_of(item): item for item in session.items if takes_turns(item)}
+        self._tests = {name_of(key_of(item)): item for item in session.items if takes_turns(item)}
         self._answer()
         return True
 
@@ -158,12 +167,13 @@ class PytestWorker(Worker):
             if message["type"] == "hold":
                 self._run_test(message)
             elif message["type"] == "list":
-                self._send("listed", tests=[[name, list(params)] for name, params in self._tests])
+                self._send("listed", tests=[key_of(test) for test in self._tests.values()])
             elif message["type"] == "drop":  # what was not held
                 self._send("dropped", facts={})
 
     def _run_test(self, message: Message) -> None:
-        test = self._tests.get((message["benchmark"], tuple(message["params"].items())))
+        key = (message["benchmark"], tuple(message["params"].items()))
+        test = self._tests.get(name_of(key))
         if test is None:
             self._send("held", facts=self._trouble, files=[])
             return
@@ -277,7 +287,7 @@ def main() -> None:
     # Of standard input, where the messages come from, the tests and their children get nothing: pytest's
     # capturing replaces it, and without capturing they would read it.
     messages = _messages(os.fdopen(os.dup(0), encoding="utf-8"))
-    with open(os.devnull, "rb") as nothing:
+    with Path(os.devnull).open("rb") as nothing:
         os.dup2(nothing.fileno(), 0)
     _, folder, *arguments = sys.argv
     PytestWorker(claim_stdout(), messages, folder).run(arguments)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -15,7 +16,7 @@ import pytest
 
 from devbench.model import RunInfo
 from devbench.pytest_plugin import _make_gate
-from devbench.pytest_plugin.pairs import _on_side
+from devbench.pytest_plugin.pairs import GONE, _on_side
 from devbench.regress.margins import environment_of, of_run
 from devbench.regress.sides import Side, read_side
 from devbench.regress.variant import Variant
@@ -117,9 +118,9 @@ def test_against_a_git_ref_the_slower_step_is_found_and_the_rest_is_said_by_name
         [
             "devbench: HEAD against the work tree, 5 benchmarks, log *",
             "*devbench gate*",
-            "FAILED test_bench.py::test_axes[[]fake:cpu-fp16-train-cold[]] - regressed: *",
             "FAILED test_bench.py::test_renamed[[]fake:cpu-2[]] - not-measured; only now*",
             "FAILED test_bench.py::test_spin[[]fake:cpu-1[]] - regressed: *",
+            "FAILED test_bench.py::test_axes[[]fake:cpu-fp16-train-cold[]] - regressed: *",
             "FAILED test_more.py::test_new[[]fake:cpu[]] - not-measured; only now*",
             "FAILED test_more.py::test_wrong[[]fake:cpu[]] - not-measured; failed now*",
         ]
@@ -175,20 +176,11 @@ def test_a_test_that_ends_pytest_or_reads_standard_input_does_not_keep_the_gate_
     result.assert_outcomes(failed=3)
     result.stdout.fnmatch_lines(
         [
-            "*call: the test ended pytest: needs X*",
-            "*call: the test ended pytest: KeyboardInterrupt*",
+            "*call: Failed: the test ended pytest: needs X",
+            "*call: Failed: the test ended pytest: KeyboardInterrupt",
             "*call: *read ''*",
         ]
     )
-
-
-#: A benchmark whose time is told.
-TOLD = """
-    from devbench import Step
-
-    def test_told(device, device_benchmark):
-        device_benchmark(Step(run=int, clock=lambda: 0.001))
-    """
 
 
 def test_a_file_or_a_test_that_the_base_lacks_does_not_cost_the_others(
@@ -205,7 +197,9 @@ def test_a_file_or_a_test_that_the_base_lacks_does_not_cost_the_others(
     words = ("test_new.py", "test_old.py::test_both", "test_old.py::test_late")
     result = run(*FAKE, "--devbench-gate", "HEAD", *words)
     result.assert_outcomes(skipped=1, failed=2)
-    result.stdout.fnmatch_lines(["SKIPPED *it ran*", "FAILED test_new.py*", "FAILED test_old.py::test_late*"])
+    result.stdout.fnmatch_lines(
+        ["SKIPPED *it ran*", "FAILED test_new.py*", "FAILED test_old.py::test_late*"]
+    )
     assert "not found" not in result.stdout.str()
 
 
@@ -267,18 +261,75 @@ def test_the_files_of_a_test_are_its_process_s_own_and_none_is_left(
     assert not list(tmp_path.iterdir())
 
 
+def test_cases_are_told_apart_by_their_params_and_found_without_their_device(
+    run: Run, base: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_DEVICES", "1")
+    base(
+        test_params="""
+        import pytest
+
+        @pytest.mark.parametrize("shape", [(2, 3)])
+        def test_shape(device, device_benchmark, shape):
+            pytest.skip("no")
+
+        @pytest.mark.devbench(device="dev")
+        @pytest.mark.parametrize("shape", [(2, 3)])
+        def test_on_dev(device, device_benchmark, shape):
+            pytest.skip("no")
+
+        @pytest.mark.parametrize("p", [1, 1.0, True])
+        def test_equal(device, device_benchmark, p):
+            pytest.fail(f"it is {p!r}")
+        """
+    )
+    result = run(*FAKE, "--devbench-gate", "HEAD")
+    result.assert_outcomes(skipped=3, failed=6)
+    assert GONE not in result.stdout.str()
+    told = re.findall(r"call: Failed: it is (\S+)$", result.stdout.str(), re.MULTILINE)
+    assert set(told) == {"1", "1.0", "True"}
+
+
+def test_of_a_file_the_rows_of_devices_that_were_not_named_are_not_missed(
+    pytester: pytest.Pytester, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_DEVICES", "1")
+    pytester.makepyfile(
+        test_shape="""
+        import pytest
+        from devbench import Step
+
+        @pytest.mark.parametrize("shape", [(2, 3)])
+        def test_it(device, device_benchmark, shape):
+            device_benchmark(Step(run=int, clock=lambda: 0.001))
+        """
+    )
+    assert run(*SHORT, "--benchmark-json", "base.json").ret == 0
+    plant_calibration(read_side("base.json", None), "test_shape.py::test_it[fake:cpu-shape0]")
+    result = run(*SHORT, "--device", "cpu", "--devbench-gate", "base.json")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["*1 equivalent*"])
+
+
 def test_tests_that_did_not_fail_last_time_are_not_taken_for_removed_ones(
     run: Run, base: Callable[..., None]
 ) -> None:
-    base(test_one=TOLD + TOLD.replace("told", "second"), test_two=TOLD)
+    test = """
+        import pytest
+
+        def test_first(device, device_benchmark):
+            pytest.skip("no")
+        """
+    base(test_one=test + test.replace("first", "second"), test_two=test)
     file = Path("test_one.py")
     right = file.read_text()
-    file.write_text(right.replace("Step(run=int", "Step(run=wrong", 1))
-    run(*SHORT).assert_outcomes(passed=2, failed=1)
+    file.write_text(right.replace("skip", "fail", 1))
+    assert run(*FAKE).ret == 1
     file.write_text(right)
     again = run(*FAKE, "--lf", "--devbench-gate", "HEAD")
-    again.assert_outcomes(passed=1)
-    assert again.ret == 0
+    again.assert_outcomes(skipped=1)
+    assert again.ret != 4
+    assert GONE not in again.stdout.str()
 
 
 def test_a_base_that_is_none_ends_it_before_anything_is_measured(
@@ -312,7 +363,6 @@ def test_options_that_make_no_sense_end_it_by_name(
     with pytest.raises(pytest.exit.Exception, match=told) as caught:
         _make_gate(pytester.parseconfig(*words))
     assert caught.value.returncode == 2
-
 
 
 @pytest.fixture
