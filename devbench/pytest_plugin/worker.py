@@ -131,7 +131,7 @@ class PytestWorker(Worker):
         config.option.basetemp = self._folder
         self._calibrates = bool(config.option.devbench_calibrate)
         if not config.option.pyargs:
-            config.args = list(_files_here(config))
+            config.args = list(dict.fromkeys(_files_here(config)))
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
