@@ -37,10 +37,10 @@ from devbench.protocol import Message, ProtocolError, claim_stdout, decode, enco
 
 
 def main() -> None:
-    Worker(claim_stdout()).serve(_messages())
+    Worker(claim_stdout()).serve(_messages(sys.stdin))
 
 
-def _messages() -> queue.SimpleQueue[Message]:
+def _messages(lines: TextIO) -> queue.SimpleQueue[Message]:
     """Messages as they come, read by a thread that ends the process when the runner is gone.
 
     The main thread may be inside a step for minutes; a runner that was killed must not leave it
@@ -50,7 +50,7 @@ def _messages() -> queue.SimpleQueue[Message]:
 
     def read() -> None:
         try:
-            for line in sys.stdin:
+            for line in lines:
                 messages.put(decode(line))
         except ProtocolError as error:
             print(error, file=sys.stderr, flush=True)

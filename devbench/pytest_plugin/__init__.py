@@ -77,9 +77,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_load_initial_conftests(
-    parser: pytest.Parser, args: list[str]
+    early_config: pytest.Config, parser: pytest.Parser, args: list[str]
 ) -> Generator[None, None, None]:
-    """``--device`` is a common name: it is taken only where it is used and nobody else has it."""
+    """Before the conftest.py files: they too must not import another framework than the one that is named.
+    After them: ``--device`` is a common name, taken only where it is used and nobody else has it."""
+    asked = early_config.known_args_namespace.devbench_framework
+    if asked:
+        from devbench.pytest_plugin.holding import holding
+
+        holding(early_config, asked).refuse_others()
     yield
     if any(word == "--device" or word.startswith("--device=") for word in args):
         with suppress(ValueError, argparse.ArgumentError):
@@ -143,12 +149,34 @@ def _make_gate(config: pytest.Config) -> Gate:
     return Calibrator(config, pairs)
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "devbench_device" in metafunc.fixturenames:
-        from devbench.pytest_plugin.holding import holding
+@pytest.hookimpl(trylast=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Of two plugins' fixtures of one name pytest takes the one that came last; ours stand behind all
+    others, wherever `-p` or the order of the entry points has put them. pytest has no public way to that:
+    where it keeps its fixtures elsewhere, the order stays as it is.
+    """
+    manager: Any = getattr(session, "_fixturemanager", None)
+    by_node = getattr(manager, "_arg2node2fixturedefs", {})  # pytest 9.1: the first is taken
+    by_name = getattr(manager, "_arg2fixturedefs", {})  # before: the last
+    for name in ("device", "device_benchmark"):
+        by_node.get(name, {}).get(session, []).sort(key=_is_ours)
+        by_name.get(name, []).sort(key=_is_ours, reverse=True)
 
-        params = holding(metafunc.config).params(metafunc.definition)
-        metafunc.parametrize("devbench_device", params, indirect=True, scope="session")
+
+def _is_ours(fixture: Any) -> bool:
+    return getattr(fixture.func, "__module__", None) == __name__
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "devbench_device" not in metafunc.fixturenames:
+        return
+    by_another = any("device" in call.params for call in metafunc._calls)
+    if by_another and "_devbench_meant" not in metafunc.fixturenames:
+        return  # a hook of the project has said on which devices the test runs
+    from devbench.pytest_plugin.holding import holding
+
+    params = holding(metafunc.config).params(metafunc.definition)
+    metafunc.parametrize("devbench_device", params, indirect=True, scope="session")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -195,14 +223,15 @@ def device(devbench_device: str, pytestconfig: pytest.Config) -> str:
 class _WithBenchmark:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        if isinstance(item, pytest.Function) and "device_benchmark" in item.fixturenames:
+        if isinstance(item, pytest.Function) and "_devbench_meant" in item.fixturenames:
             from devbench.pytest_plugin.benchmark import set_clock
 
             set_clock(item)
 
     @pytest.fixture
     def _devbench_meant(self, request: pytest.FixtureRequest, devbench_device: str) -> None:
-        """Fails a test that would not be about the device that it is named after."""
+        """Fails a test that would not be about the device that it is named after. Whatever asks for it
+        takes this `device_benchmark`, and not one of its project's own."""
         from devbench.pytest_plugin.benchmark import refuse_another_device
 
         refuse_another_device(request, devbench_device)

@@ -6,6 +6,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -127,6 +128,7 @@ class DeviceBenchmark:
         `reset` and `clock` are heeded and whose `close` is the caller's."""
         if not isinstance(step, Step):
             step = Step(run=partial(step, *args, **kwargs))
+        step = replace(step, close=None, reset=step.reset and partial(_call, step.reset))
         worker, yardstick = self._worker, self._yardstick
         if yardstick is not None:
             with self.framework.scope(self.device.address):
@@ -235,6 +237,11 @@ class DeviceBenchmark:
             quality=quality,
             quality_reasons=list(reasons),
         )
+
+
+def _call(reset: Callable[[], object]) -> None:
+    """What a reset returns is nobody's: pytest-benchmark would take it for the step's arguments."""
+    reset()
 
 
 def _lay(yardstick: Yardstick) -> None:

@@ -40,12 +40,8 @@ class FileGate(Gate):
         self._base = base
         self._margin = margin
         self._comparison: Comparison | None = None
-        #: What was collected from, and which tests were skipped, as pytest names them.
-        self._collected: set[str] = set()
+        #: Tests that were skipped, as pytest names them.
         self._skipped: set[str] = set()
-
-    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        self._collected.add(report.nodeid)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.skipped:
@@ -87,22 +83,9 @@ class FileGate(Gate):
         left = _names([*self.deselected, *skipped])
         if self.config.getoption("devbench_device"):
             left |= _names(filter(takes_turns, session.items))
-        return not names.isdisjoint(left) or not self._is_asked_for(case.id)
-
-    def _is_asked_for(self, name: str) -> bool:
-        """Whether the words of this session's command line mean a test of that name."""
-        file, _, own = name.partition("::")
-        path = (self.config.rootpath / file).resolve()
-        if path.exists() and file not in self._collected:
-            return False
-        for word in self.config.args:
-            place, _, inside = word.partition("::")
-            asked = (self.config.invocation_params.dir / place).resolve()
-            if not inside and path.is_relative_to(asked):
-                return True
-            if inside and path == asked and f"{own}[".startswith((f"{inside}[", f"{inside}::")):
-                return True
-        return False
+        file, _, name = case.id.partition("::")
+        asked = self.is_asked_for(self.config.rootpath / file, name)
+        return not names.isdisjoint(left) or not asked
 
     def lines(self) -> Iterator[str]:
         assert self._comparison is not None

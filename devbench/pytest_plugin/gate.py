@@ -11,6 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -20,7 +21,7 @@ from devbench.errors import DevbenchError, NothingMeasured
 from devbench.model import Case
 from devbench.pytest_plugin.holding import holding
 from devbench.pytest_plugin.pairs import against_itself, in_turn
-from devbench.pytest_plugin.worker import case_of, key_of, takes_turns
+from devbench.pytest_plugin.worker import Key, case_of, key_of, name_of, takes_turns
 from devbench.regress.ab import Event, Looked, Started
 from devbench.regress.calibrate import ROUNDS, Calibration, Figures
 from devbench.regress.comparison import Comparison, Row
@@ -54,6 +55,8 @@ class Gate(ABC):
         self.allow: bool = config.getoption("devbench_allow_inconclusive")
         #: Tests that were collected and are not to run.
         self.deselected: list[pytest.Item] = []
+        #: What was collected from.
+        self._collected: set[Path] = set()
 
     @abstractmethod
     def lines(self) -> Iterator[str]:
@@ -61,6 +64,24 @@ class Gate(ABC):
 
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
         self.deselected += items
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        self._collected.add((self.config.rootpath / report.nodeid.partition("::")[0]).resolve())
+
+    def is_asked_for(self, file: Path, name: str) -> bool:
+        """Whether the words of this session's command line mean a test of that name in that file, which is
+        not there now. --lf leaves out without a word what did not fail, so nothing is missed then."""
+        file = file.resolve()
+        if self.config.getoption("lf", False) or (file.exists() and file not in self._collected):
+            return False
+        for word in self.config.args:
+            place, _, inside = word.partition("::")
+            asked = (self.config.invocation_params.dir / place).resolve()
+            if not inside and file.is_relative_to(asked):
+                return True
+            if inside and file == asked and f"{name}[".startswith((f"{inside}[", f"{inside}::")):
+                return True
+        return False
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -161,9 +182,16 @@ class PairGate(InPairs):
         self._rows: dict[str, Row] = {}
 
     def take(self, items: Sequence[pytest.Item], cases: Sequence[Case]) -> None:
-        known = {key_of(item) for item in [*items, *self.deselected] if takes_turns(item)}
+        tests = [*items, *self.deselected]
+        known = {name_of(key_of(item)) for item in tests if takes_turns(item)}
+
+        def is_gone(key: Key) -> bool:
+            file, _, name = key[0].partition("::")
+            folder = self.config.invocation_params.dir
+            return name_of(key) not in known and self.is_asked_for(folder / file, name)
+
         self._comparison = in_turn(
-            self._base, cases, known, self.config, self._tell, self._margin, self.allow
+            self._base, cases, is_gone, self.config, self._tell, self._margin, self.allow
         )
         self._rows = {row.case_id: row for row in self._comparison.rows}
         self.exit_code = self._comparison.exit_code

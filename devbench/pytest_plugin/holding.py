@@ -10,8 +10,9 @@ import importlib.abc
 import importlib.machinery
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -31,9 +32,11 @@ from devbench.plan import find_targets
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """In place of a device: why the test fails instead of running."""
+    """In place of a device: why the test fails, or is skipped, instead of running. id: as it stands in the
+    name of the test."""
 
     reason: str
+    id: str = "refused"
 
 
 class _Missing(Exception):
@@ -44,28 +47,37 @@ class OtherFramework(ModuleNotFoundError):
     """An import of a framework that this process must not hold beside its own."""
 
 
-def holding(config: pytest.Config) -> Holding:
-    """What this session holds; made when it is first asked for."""
+def holding(config: pytest.Config, asked: str | None = None) -> Holding:
+    """What this session holds; made when it is first asked for. asked: the framework that the command line
+    names, where that is not yet among the options."""
     found: Holding | None = config.pluginmanager.get_plugin("devbench-holding")
     if found is None:
-        found = Holding(config)
+        found = Holding(config, asked or config.getoption("devbench_framework"))
         config.pluginmanager.register(found, "devbench-holding")
     return found
 
 
 class Holding:
-    """Decided once, by the first test that needs a device, and kept to the end of the session."""
+    """Decided once, by the first test that needs a device, and kept to the end of the session.
 
-    def __init__(self, config: pytest.Config) -> None:
-        self._asked: str | None = config.getoption("devbench_framework")
-        self._wanted: list[str] = config.getoption("devbench_device") or []
+    asked: the framework that the command line names.
+    """
+
+    def __init__(self, config: pytest.Config, asked: str | None) -> None:
+        self._config = config
+        self._asked = asked
         self._frameworks = registry.frameworks()
         if self._asked is not None and self._asked not in self._frameworks:
             raise pytest.UsageError(unknown("framework", self._asked, self._frameworks))
         self._framework: Framework | None = None
         self._machine: Machine | None = None
-        self._refuser: _Refuser | None = None
+        self._refuses = False
         self._yardsticks: dict[str, Yardsticks] = {}
+
+    @property
+    def _wanted(self) -> list[str]:
+        wanted: list[str] | None = self._config.getoption("devbench_device")
+        return wanted or []
 
     @property
     def is_in_use(self) -> bool:
@@ -86,9 +98,9 @@ class Holding:
         try:
             return self._params(_needs(test))
         except UsageError as error:
-            return [pytest.param(Refusal(str(error)), id="refused")]
+            return [_param(Refusal(str(error)))]
         except _Missing as error:
-            return [pytest.param(None, id="missing", marks=pytest.mark.skip(reason=str(error)))]
+            return [_param(Refusal(str(error), "missing"), skipped=True)]
 
     def _params(self, needs: Mapping[str, str]) -> list[Any]:
         name = self._hold(needs.get("framework"))
@@ -101,7 +113,7 @@ class Holding:
         found = [pytest.param(one.id, id=one.id) for one in devices]
         if not self._wanted and not needs:
             found += [
-                pytest.param(None, id=f"{name}:{gpu}", marks=pytest.mark.skip(reason=reason))
+                _param(Refusal(reason, f"{name}:{gpu}"), skipped=True)
                 for gpu, reason in self._unseen()
             ]
         return found
@@ -127,29 +139,39 @@ class Holding:
         return self._framework.name
 
     def _choose(self, asked: str | None) -> Framework:
+        """asked: by the test. Raises UsageError where what is required is not there, _Missing where a test
+        would only like it."""
         known = self._frameworks
-        if self._asked is not None:
-            if not registry.is_installed(known[self._asked]):
-                raise UsageError(_absent(known[self._asked]))
-            return known[self._asked]
         imported = [one for one in known.values() if one.module in sys.modules]
         if len(imported) > 1:
             raise UsageError(_crowded([one.name for one in imported]))
         if imported:
-            return imported[0]
+            (found,) = imported
+            if self._asked not in (None, found.name):
+                raise UsageError(
+                    f"{found.name} is imported in this process already, and {self._asked} beside it could "
+                    f"crash or hang it: leave its import out of the plugins, or run the tests of "
+                    f"{found.name}: pytest --devbench-framework {found.name}"
+                )
+            return found
+        installed = [one for one in known.values() if registry.is_installed(one)]
+        if self._asked is not None:
+            if known[self._asked] not in installed:
+                raise UsageError(_absent(known[self._asked]))
+            return known[self._asked]
+        if not installed:
+            told = "; ".join(_absent(one) for one in known.values())
+            raise UsageError(told) if self._wanted else _Missing(told)
         if asked is not None:
-            if not registry.is_installed(known[asked]):
+            if known[asked] not in installed:
                 raise _Missing(_absent(known[asked]))
             return known[asked]
-        installed = [one for one in known.values() if registry.is_installed(one)]
         if len(installed) > 1:
             names = [one.name for one in installed]
             raise UsageError(
                 f"{' and '.join(names)} are installed, and a pytest process holds one of them: "
                 f"pytest --devbench-framework {names[0]}"
             )
-        if not installed:
-            raise _Missing("; ".join(_absent(one) for one in known.values()))
         return installed[0]
 
     def _among(self, devices: Sequence[Device], words: Sequence[str]) -> list[Device]:
@@ -168,12 +190,11 @@ class Holding:
         ]
 
     def refuse_others(self, name: str | None = None) -> None:
-        """From now on an import of another framework is an error that says why."""
+        """Refuse them from now on to the end of the session, where it is known whose it is."""
         held = name or self._asked
-        if self._refuser is None and held is not None:
-            modules = {one.module for one in self._frameworks.values() if one.name != held}
-            self._refuser = _Refuser(held, frozenset(modules))
-            sys.meta_path.insert(0, self._refuser)
+        if not self._refuses and held is not None:
+            self._refuses = True
+            self._config.add_cleanup(refuse_others(held))
 
     def check_alone(self) -> None:
         """Fails the test where the other framework got in before anybody watched."""
@@ -182,10 +203,6 @@ class Holding:
         imported = [one.name for one in self._frameworks.values() if one.module in sys.modules]
         if len(imported) > 1:
             pytest.fail(_crowded(imported), pytrace=False)
-
-    def pytest_unconfigure(self) -> None:
-        if self._refuser is not None:
-            sys.meta_path.remove(self._refuser)
 
     def device(self, device_id: str) -> Device:
         return next(device for device in self.machine.devices if device.id == device_id)
@@ -237,6 +254,15 @@ class Holding:
         }
 
 
+def refuse_others(held: str) -> Callable[[], None]:
+    """From now on an import of another framework than this is an error that says why. Returns what ends
+    that."""
+    known = registry.frameworks().values()
+    refuser = _Refuser(held, frozenset(one.module for one in known if one.name != held))
+    sys.meta_path.insert(0, refuser)
+    return partial(sys.meta_path.remove, refuser)
+
+
 class _Refuser(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Finds the other frameworks, so that whoever only asks whether they are installed gets his answer,
     and refuses to load them."""
@@ -261,6 +287,11 @@ class _Refuser(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         raise AssertionError("no module was created")
+
+
+def _param(refusal: Refusal, *, skipped: bool = False) -> Any:
+    marks = [pytest.mark.skip(reason=refusal.reason)] if skipped else []
+    return pytest.param(refusal, id=refusal.id, marks=marks)
 
 
 def _needs(test: pytest.Item) -> Mapping[str, str]:

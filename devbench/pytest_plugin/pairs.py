@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
+import tempfile
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -40,10 +43,21 @@ from devbench.settings import Settings
 from devbench.stats.verdicts import MARGIN
 from devbench.store import Store
 
-#: A folder that two processes cannot share, as an option of pytest.
-_OWN_FOLDER: Final = "--basetemp"
 #: What is said of a test that the base has and the head has not.
 GONE: Final = "only on the base: it was removed or renamed"
+
+
+class _TestProcess(WorkerProcess):
+    """A process whose tests have a folder for their files, which is gone when the process is."""
+
+    def __init__(self, own: tempfile.TemporaryDirectory[str], *how: Any) -> None:
+        """how: as for a `WorkerProcess`."""
+        super().__init__(*how)
+        self._own = own
+
+    def close(self) -> None:
+        super().close()
+        self._own.cleanup()
 
 
 @dataclass(kw_only=True)
@@ -59,14 +73,16 @@ class _TestInterleaver(Interleaver):
 
     def _process(self, role: str, target: Target) -> WorkerProcess:
         side = self._variant(role)
-        arguments = [_on_side(word, side) for word in _handed_on(self.arguments)]
-        return WorkerProcess(
-            self._variables(role, target),
-            self.log,
-            side.python,
-            ("devbench.pytest_plugin.worker", *arguments),
-            Path(_on_side(str(self.folder), side)),
-        )
+        arguments = [_on_side(word, side) for word in self.arguments]
+        folder = _on_side(str(self.folder), side)
+        variables = self._variables(role, target)
+        if str(self.folder) in sys.path:  # as under `python -m pytest`
+            variables["PYTHONPATH"] += os.pathsep + folder
+        if options := os.environ.get("PYTEST_ADDOPTS"):
+            variables["PYTEST_ADDOPTS"] = _on_side(options, side)
+        own = tempfile.TemporaryDirectory(dir=self.scratch)
+        module = ("devbench.pytest_plugin.worker", own.name, *arguments)
+        return _TestProcess(own, variables, self.log, side.python, module, Path(folder))
 
     def _await_ready(self, worker: WorkerProcess, role: str, target: Target) -> None:
         super()._await_ready(worker, role, target)
@@ -98,7 +114,7 @@ class _TestInterleaver(Interleaver):
 def in_turn(
     base: str,
     cases: Sequence[Case],
-    known: Collection[Key],
+    is_gone: Callable[[Key], bool],
     config: pytest.Config,
     tell: Callable[[ab.Event], None],
     margin: float | None,
@@ -106,8 +122,8 @@ def in_turn(
 ) -> Comparison:
     """Judge the tests as they are now against those of `base`. Both sides are stored as runs.
 
-    known: the tests that there are now, those that do not run included: of others that the base has, it
-    is said that they are gone. margin: None for that of a calibration (`against_itself`).
+    is_gone: whether a test that the base has is missed now, which is then said of it. margin: None for
+    that of a calibration (`against_itself`).
 
     Raises UsageError for a base that is none or whose tests cannot be collected, for a device that it
     does not see, for tests that cannot be told apart, and for those without a calibration.
@@ -143,9 +159,7 @@ def in_turn(
             tell,
             make=_maker(config, there),
         )
-    gone = [
-        _gone(key, target) for target, keys in there.items() for key in keys if key not in known
-    ]
+    gone = [_gone(key, target) for target, keys in there.items() for key in keys if is_gone(key)]
     return replace(found, rows=(*found.rows, *gone))
 
 
@@ -248,16 +262,6 @@ def _catalog(cases: Sequence[Case]) -> Catalog:
         sources={case.suite: Source(case.suite, "module", case.suite) for case in cases},
         broken=(),
     )
-
-
-def _handed_on(arguments: Sequence[str]) -> Iterator[str]:
-    """The arguments of this session for another one."""
-    words = iter(arguments)
-    for word in words:
-        if word == _OWN_FOLDER:
-            next(words, None)
-        elif not word.startswith(f"{_OWN_FOLDER}="):
-            yield word
 
 
 def _on_side(text: str, side: Variant) -> str:

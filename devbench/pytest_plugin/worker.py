@@ -1,10 +1,11 @@
 """A pytest process that keeps the step of a test, so that two states of a project can be timed in turn.
 
-``python -P -m devbench.pytest_plugin.worker ARGUMENTS OF PYTEST`` collects like the session that started
-it. It then runs the one test that a ``hold`` message names, in the ordinary way with its fixtures, as
-far as its call of ``device_benchmark``; there it answers ``burst`` messages until ``drop``, and the test
-goes on to its end. So what is timed is the step as the test made it, and the rest of the test, its
-assertions too, happens outside. ``list`` asks for the tests that there are on this side.
+``python -P -m devbench.pytest_plugin.worker FOLDER ARGUMENTS OF PYTEST`` collects like the session that
+started it, with FOLDER for the files of its tests. It then runs the one test that a ``hold`` message
+names, in the ordinary way with its fixtures, as far as its call of ``device_benchmark``; there it answers
+``burst`` messages until ``drop``, and the test goes on to its end. So what is timed is the step as the
+test made it, and the rest of the test, its assertions too, happens outside. ``list`` asks for the tests
+that there are on this side.
 
 With ``--devbench-calibrate`` among the arguments the step is also timed as an ordinary session times it,
 before the turns: what that gives is a round, as a file of pytest-benchmark has it.
@@ -15,7 +16,7 @@ from __future__ import annotations
 import os
 import queue
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,6 +30,7 @@ from devbench.measure.bench import Bench
 from devbench.measure.visit import closing, outcome
 from devbench.model import Case, Device, Json, ParamValue, Target, format_params
 from devbench.protocol import Message, claim_stdout
+from devbench.pytest_plugin.holding import refuse_others
 from devbench.worker import Worker, _messages
 
 #: In place of a reason: this side has no such test.
@@ -52,10 +54,17 @@ def key_of(item: pytest.Function) -> Key:
     }
     plain = {name: value for name, value in params.items() if isinstance(value, ParamValue)}
     if len(plain) < len(params):
-        plain = {"id": item.callspec.id}
+        plain = {"id": _id_without_device(item)}
     file = os.path.relpath(item.path, item.config.invocation_params.dir)
     inside = item.nodeid.partition("[")[0].partition("::")[2]
     return f"{Path(file).as_posix()}::{inside}", tuple(plain.items())
+
+
+def _id_without_device(item: pytest.Function) -> str:
+    """What stands in brackets after a test's name: ids with dashes between them, one of them the device's."""
+    device: Any = item.callspec.params["devbench_device"]
+    own = device if isinstance(device, str) else device.id
+    return f"-{item.callspec.id}-".replace(f"-{own}-", "-", 1)[1:-1]
 
 
 def name_of(key: Key) -> str:
@@ -65,8 +74,9 @@ def name_of(key: Key) -> str:
 
 
 def takes_turns(item: pytest.Item) -> TypeGuard[pytest.Function]:
-    """Whether it is a test whose step can be kept and timed in turn."""
-    return isinstance(item, pytest.Function) and "device_benchmark" in item.fixturenames
+    """Whether it is a test whose step can be kept and timed in turn: one that takes devbench's
+    `device_benchmark`."""
+    return isinstance(item, pytest.Function) and "_devbench_meant" in item.fixturenames
 
 
 def case_of(key: Key, device: Device) -> Case:
@@ -93,10 +103,12 @@ class PytestWorker(Worker):
 
     __name__ = "devbench-worker"
 
-    def __init__(self, out: TextIO, messages: queue.SimpleQueue[Message]) -> None:
+    def __init__(self, out: TextIO, messages: queue.SimpleQueue[Message], folder: str) -> None:
         super().__init__(out)
         self._messages = messages
-        self._tests: dict[Key, pytest.Function] = {}
+        self._folder = folder
+        #: By name: as params 1, 1.0 and True are the same key, and three tests.
+        self._tests: dict[str, pytest.Function] = {}
         self._trouble = _facts("failed", "error", "pytest ended before it had collected the tests")
         self._visit: _Visit | None = None
         self._calibrates = False
@@ -105,6 +117,7 @@ class PytestWorker(Worker):
         """Returns never: the end of the messages ends the process."""
         self._start(self._messages.get())
         if self._target is not None:
+            refuse_others(self._target.framework)
             pytest.main(list(arguments), plugins=[pytest_plugin, self])
         self._answer()
 
@@ -113,7 +126,12 @@ class PytestWorker(Worker):
         assert self._target is not None
         config.option.devbench_framework = self._target.framework
         config.option.devbench_device = [str(self._target)]
+        # Processes that are alive together cannot share one, whoever has named it, and this one never comes
+        # to remove its own.
+        config.option.basetemp = self._folder
         self._calibrates = bool(config.option.devbench_calibrate)
+        if not config.option.pyargs:
+            config.args = list(dict.fromkeys(_files_here(config)))
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
@@ -124,9 +142,20 @@ class PytestWorker(Worker):
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         if not session.testsfailed:
             self._trouble = _facts("skipped", ABSENT, "there is no such test on this side")
-        self._tests = {key_of(item): item for item in session.items if takes_turns(item)}
+        self._tests = {name_of(key_of(item)): item for item in session.items if takes_turns(item)}
         self._answer()
         return True
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_call(self) -> Generator[None, Any, Any]:
+        """A test that ends pytest fails: this process has an answer to give, and other tests to run."""
+        try:
+            return (yield)
+        except (pytest.exit.Exception, KeyboardInterrupt) as error:
+            told = str(error) or type(error).__name__
+            pytest.fail(f"the test ended pytest: {told}", pytrace=False)
+
+    pytest_runtest_setup = pytest_runtest_teardown = pytest_runtest_call
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if self._visit is not None:
@@ -138,12 +167,13 @@ class PytestWorker(Worker):
             if message["type"] == "hold":
                 self._run_test(message)
             elif message["type"] == "list":
-                self._send("listed", tests=[[name, list(params)] for name, params in self._tests])
+                self._send("listed", tests=[key_of(test) for test in self._tests.values()])
             elif message["type"] == "drop":  # what was not held
                 self._send("dropped", facts={})
 
     def _run_test(self, message: Message) -> None:
-        test = self._tests.get((message["benchmark"], tuple(message["params"].items())))
+        key = (message["benchmark"], tuple(message["params"].items()))
+        test = self._tests.get(name_of(key))
         if test is None:
             self._send("held", facts=self._trouble, files=[])
             return
@@ -208,7 +238,7 @@ class PytestWorker(Worker):
                 doc="",
                 where=message["benchmark"],
             ),
-            message["params"],
+            {},  # a test's own params are no axes, whatever they are called
             self._framework,
             self._target.devices,
             self._threads,
@@ -216,6 +246,15 @@ class PytestWorker(Worker):
             Path(message["scratch"]),
             message.get("repeat", 1),
         )
+
+
+def _files_here(config: pytest.Config) -> Iterator[str]:
+    """Of the files and folders that were asked for, those that this side has. A single test stands for its
+    file: pytest ends where it lacks one, and here that is an answer about this one test."""
+    for word in config.args:
+        place = word.partition("::")[0]
+        if (config.invocation_params.dir / place).exists():
+            yield place
 
 
 def _facts(status: str, reason: str, detail: str) -> dict[str, Any]:
@@ -245,9 +284,13 @@ def _last_line(text: str) -> str:
 
 
 def main() -> None:
-    # pytest's capturing closes standard input, where the messages come from.
-    sys.stdin = os.fdopen(os.dup(0), encoding="utf-8")
-    PytestWorker(claim_stdout(), _messages()).run(sys.argv[1:])
+    # Of standard input, where the messages come from, the tests and their children get nothing: pytest's
+    # capturing replaces it, and without capturing they would read it.
+    messages = _messages(os.fdopen(os.dup(0), encoding="utf-8"))
+    with Path(os.devnull).open("rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
+    _, folder, *arguments = sys.argv
+    PytestWorker(claim_stdout(), messages, folder).run(arguments)
 
 
 if __name__ == "__main__":

@@ -51,6 +51,55 @@ def test_nothing_happens_in_a_project_that_uses_none_of_it(
     assert result.ret == 0
 
 
+def test_a_project_with_devices_of_its_own_keeps_its_tests_as_they_are(
+    pytester: pytest.Pytester, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytester.makeconftest(
+        """
+        import pytest
+
+        def pytest_generate_tests(metafunc):
+            if "device" in metafunc.fixturenames and metafunc.module.__name__ == "test_hook":
+                metafunc.parametrize("device", ["cpu", "tpu"])
+
+        @pytest.fixture
+        def device_benchmark(device):
+            return device
+        """
+    )
+    pytester.makepyfile(
+        earlier="""
+        import pytest
+
+        @pytest.fixture
+        def device():
+            return "abacus"
+        """,
+        test_hook="""
+        def test_on(device):
+            assert device in ("cpu", "tpu")
+        """,
+        test_plugin="""
+        def test_own(device):
+            assert device == "abacus"
+
+        def test_benchmark(device_benchmark):
+            assert device_benchmark == "abacus"
+        """,
+    )
+    names = ["test_hook.py::test_on[[]cpu[]]", "test_hook.py::test_on[[]tpu[]]"]
+    hook = run("test_hook.py")
+    hook.assert_outcomes(passed=2)
+    hook.stdout.fnmatch_lines([f"PASSED {name}" for name in names])
+
+    # Plugins that are named there come before this one.
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p earlier")
+    both = run()
+    both.assert_outcomes(passed=4)
+    names += ["test_plugin.py::test_own", "test_plugin.py::test_benchmark"]
+    both.stdout.fnmatch_lines([f"PASSED {name}" for name in names])
+
+
 def test_without_pytest_benchmark_devices_are_there_and_timing_says_what_to_install(
     pytester: pytest.Pytester, run: Run
 ) -> None:
@@ -85,6 +134,9 @@ def benchmarks(pytester: pytest.Pytester) -> None:
             device_benchmark(Step(run=todo.pop, reset=lambda: todo.append(1)))
             assert not todo
 
+        def test_returning_reset(device, device_benchmark):
+            assert device_benchmark(Step(run=int, reset=lambda: np.ones(2))) == 0
+
         def test_clock(device, device_benchmark):
             device_benchmark(Step(run=int, clock=lambda: 0.25))
         """
@@ -97,7 +149,7 @@ def test_every_device_is_timed_and_the_file_says_on_what_and_how_well(
     monkeypatch.setenv("FAKE_DEVICES", "1")
     short = ("--benchmark-max-time", "0.02", "--benchmark-json", "out.json")
     result = run(*FAKE, "--benchmark-only", *short)
-    result.assert_outcomes(passed=8)
+    result.assert_outcomes(passed=10)
 
     data = json.loads(Path("out.json").read_text())
     found = {one["fullname"].partition("::")[2]: one for one in data["benchmarks"]}
@@ -108,6 +160,7 @@ def test_every_device_is_timed_and_the_file_says_on_what_and_how_well(
             f"sum[{device}-10]",
             f"sum[{device}-1000]",
             f"reset[{device}]",
+            f"returning_reset[{device}]",
             f"clock[{device}]",
         )
     }
@@ -216,6 +269,71 @@ def test_a_second_framework_cannot_get_into_the_process(
     result.stdout.fnmatch_lines(
         ["E*tensorflow's tests have a process of their own: pytest --devbench-framework tensorflow"]
     )
+
+
+def test_a_conftest_cannot_bring_in_another_framework_than_the_one_that_is_named(
+    pytester: pytest.Pytester, run: Run
+) -> None:
+    pytester.makepyfile(torch="raise SystemExit('it was loaded')")
+    pytester.makeconftest("import torch")
+    result = run(*FAKE)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*this pytest process holds fake, and torch beside it*"])
+
+
+def test_a_framework_that_is_named_is_not_started_beside_one_that_a_plugin_has_imported(
+    pytester: pytest.Pytester, run: Run
+) -> None:
+    pytester.makepyfile(
+        torch="",
+        early="""
+        import sys
+        import torch
+        from devbench import registry
+
+        # The module of the fake one is there once its adapter is.
+        del sys.modules[registry.frameworks()["fake"].module]
+
+        def adopt(self):
+            raise SystemExit("it was started")
+
+        type(registry.frameworks()["fake"]).adopt = adopt
+        """,
+        test_it="""
+        def test_it(device):
+            raise AssertionError
+        """,
+    )
+    result = run("-p", "early", *FAKE)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(
+        ["*torch is imported in this process already, and fake beside it could crash or hang it*"]
+    )
+
+
+def test_a_device_that_is_required_fails_where_there_is_no_framework_at_all(
+    pytester: pytest.Pytester, run: Run
+) -> None:
+    pytester.makepyfile(
+        bare="""
+        from devbench import registry
+
+        absent = {name: one for name, one in registry.frameworks().items() if name != "fake"}
+        registry.frameworks = lambda: absent
+        registry.is_installed = lambda framework: False
+        """,
+        test_it="""
+        def test_it(device):
+            raise AssertionError
+        """,
+    )
+    liked = run("-p", "bare")
+    liked.assert_outcomes(skipped=1)
+    assert liked.ret == 0
+    required = run("-p", "bare", "--device", "cuda:0")
+    required.assert_outcomes(errors=1)
+    assert required.ret == 1
+    required.stdout.fnmatch_lines(["*torch is not installed: pip install*"])
 
 
 def test_two_frameworks_that_are_there_already_fail_the_test(

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import math
+import os
+import re
 import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from devbench.model import RunInfo
 from devbench.pytest_plugin import _make_gate
-from devbench.pytest_plugin.pairs import _handed_on, _on_side
+from devbench.pytest_plugin.pairs import GONE, _on_side
 from devbench.regress.margins import environment_of, of_run
 from devbench.regress.sides import Side, read_side
 from devbench.regress.variant import Variant
 from devbench.store import Store
+from tests.helpers import PLUGINS
 from tests.pytest_plugin.conftest import Run
 
 FAKE = ("--devbench-framework", "fake")
+#: Steps that tell their own time take none: few rounds of them are enough.
+SHORT = (*FAKE, "--benchmark-max-time", "1e-5", "--benchmark-min-rounds", "5")
+#: What the sessions leave in the project.
+IGNORED = "results.sqlite*\nstate\n__pycache__\n.pytest_cache\nrunpytest-*\n"
 
 
 def git(*words: str) -> str:
@@ -43,7 +54,9 @@ def repository(pytester: pytest.Pytester) -> None:
         """
     )
     benchmarks = """
+        import numpy as np
         import pytest
+        from devbench import Step
         from steps import spin
 
         @pytest.mark.parametrize("n", [2, 3])
@@ -57,13 +70,24 @@ def repository(pytester: pytest.Pytester) -> None:
         def test_spin(device, device_benchmark, n, tmp_path):
             assert device_benchmark(spin, n) == n
 
+        @pytest.mark.parametrize("cache", ["cold"])
+        @pytest.mark.parametrize("mode", ["train"])
+        @pytest.mark.parametrize("dtype", ["fp16"])
+        def test_axes(device, device_benchmark, cache, mode, dtype):
+            open_ = [1]
+
+            def use():
+                assert open_, "the step was closed too early"
+                spin(1)
+
+            device_benchmark(Step(run=use, reset=lambda: np.ones(2), close=open_.clear))
+            assert open_, "close is the caller's"
+
         def test_ordinary():
             assert "torch" not in __import__("sys").modules
         """
     pytester.makepyfile(test_bench=benchmarks)
-    Path(".gitignore").write_text(
-        "results.sqlite*\nstate\n__pycache__\n.pytest_cache\nrunpytest-*\n"
-    )
+    Path(".gitignore").write_text(IGNORED)
     git("init", "--quiet")
     git("add", "--all")
     git("commit", "--quiet", "--message", "base")
@@ -89,13 +113,14 @@ def test_against_a_git_ref_the_slower_step_is_found_and_the_rest_is_said_by_name
 ) -> None:
     result = run(*FAKE, "--devbench-gate", "HEAD", "-k", "not left_out and not n3 and not 3")
     assert result.ret == 1
-    result.assert_outcomes(passed=1, failed=4, deselected=2)
+    result.assert_outcomes(passed=1, failed=5, deselected=2)
     result.stdout.fnmatch_lines(
         [
-            "devbench: HEAD against the work tree, 4 benchmarks, log *",
+            "devbench: HEAD against the work tree, 5 benchmarks, log *",
             "*devbench gate*",
             "FAILED test_bench.py::test_renamed[[]fake:cpu-2[]] - not-measured; only now*",
             "FAILED test_bench.py::test_spin[[]fake:cpu-1[]] - regressed: *",
+            "FAILED test_bench.py::test_axes[[]fake:cpu-fp16-train-cold[]] - regressed: *",
             "FAILED test_more.py::test_new[[]fake:cpu[]] - not-measured; only now*",
             "FAILED test_more.py::test_wrong[[]fake:cpu[]] - not-measured; failed now*",
         ]
@@ -109,6 +134,202 @@ def test_against_a_git_ref_the_slower_step_is_found_and_the_rest_is_said_by_name
         stored = store.load(store.runs()[0].info.id)
     ids = {case.id for case in stored.cases}
     assert "test_bench.py::test_spin[n=1]@fake:cpu" in ids
+
+
+@pytest.fixture
+def base(pytester: pytest.Pytester) -> Callable[..., None]:
+    """Commits these files as the base of a gate."""
+
+    def base(**files: str) -> None:
+        pytester.makepyfile(**files)
+        Path(".gitignore").write_text(IGNORED)
+        git("init", "--quiet")
+        git("add", "--all")
+        git("commit", "--quiet", "--message", "base")
+
+    return base
+
+
+def test_a_test_that_ends_pytest_or_reads_standard_input_does_not_keep_the_gate_waiting(
+    run: Run, base: Callable[..., None]
+) -> None:
+    base(
+        test_bench="""
+        import subprocess
+        import sys
+        import pytest
+
+        def test_exit(device, device_benchmark):
+            pytest.exit("needs X")
+
+        def test_interrupt(device, device_benchmark):
+            raise KeyboardInterrupt
+
+        def test_read(device, device_benchmark):
+            subprocess.run(["cat"], check=True)
+            pytest.fail(f"read {sys.stdin.read()!r}")
+        """
+    )
+    start = time.monotonic()
+    result = run(*FAKE, "-s", "--devbench-gate", "HEAD")
+    assert time.monotonic() - start < 60
+    result.assert_outcomes(failed=3)
+    result.stdout.fnmatch_lines(
+        [
+            "*call: Failed: the test ended pytest: needs X",
+            "*call: Failed: the test ended pytest: KeyboardInterrupt",
+            "*call: *read ''*",
+        ]
+    )
+
+
+def test_a_file_or_a_test_that_the_base_lacks_does_not_cost_the_others(
+    pytester: pytest.Pytester, run: Run, base: Callable[..., None]
+) -> None:
+    test = """
+        import pytest
+
+        def test_both(device, device_benchmark):
+            pytest.skip("it ran")
+        """
+    base(test_old=test)
+    pytester.makepyfile(test_old=test + test.replace("both", "late"), test_new=test)
+    words = ("test_new.py", "test_old.py::test_both", "test_old.py::test_late")
+    result = run(*FAKE, "--devbench-gate", "HEAD", *words)
+    result.assert_outcomes(skipped=1, failed=2)
+    result.stdout.fnmatch_lines(
+        ["SKIPPED *it ran*", "FAILED test_new.py*", "FAILED test_old.py::test_late*"]
+    )
+    assert "not found" not in result.stdout.str()
+
+
+@pytest.mark.usefixtures("run")
+def test_a_package_of_the_working_folder_is_there_in_the_workers_of_python_m_pytest(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makepyfile(own="NAME = 'it'")
+    pytester.mkdir("benchmarks")
+    Path("benchmarks/test_own.py").write_text(
+        textwrap.dedent(
+            """
+            import own
+            import pytest
+
+            def test_own(device, device_benchmark):
+                pytest.fail(f"found {own.NAME}")
+            """
+        )
+    )
+    words = ("-p", "devbench.pytest_plugin", "-p", "pytest_benchmark.plugin", *FAKE)
+    # Not by pytester, which puts the working folder on PYTHONPATH.
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *words, "--devbench-gate", sys.executable],
+        env={**os.environ, "PYTHONPATH": str(PLUGINS)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "call: Failed: found it" in done.stdout
+
+
+@pytest.mark.parametrize("options", ["", "--basetemp=shared"])
+def test_the_files_of_a_test_are_its_process_s_own_and_none_is_left(
+    pytester: pytest.Pytester,
+    run: Run,
+    base: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    options: str,
+) -> None:
+    pytester.makeini(f"[pytest]\naddopts = {options}")
+    base(
+        test_files="""
+        import os
+        import pytest
+
+        def test_file(device, device_benchmark, tmp_path):
+            file = tmp_path / "file"
+            file.write_text(str(os.getpid()))
+            device_benchmark(int)
+            pytest.fail(f"its own: {file.read_text() == str(os.getpid())}")
+        """
+    )
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.delenv("PYTEST_DEBUG_TEMPROOT")  # pytester's, which comes first
+    result = run(*FAKE, "--devbench-gate", "HEAD")
+    result.stdout.fnmatch_lines(["*call: Failed: its own: True"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_cases_are_told_apart_by_their_params_and_found_without_their_device(
+    run: Run, base: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_DEVICES", "1")
+    base(
+        test_params="""
+        import pytest
+
+        @pytest.mark.parametrize("shape", [(2, 3)])
+        def test_shape(device, device_benchmark, shape):
+            pytest.skip("no")
+
+        @pytest.mark.devbench(device="dev")
+        @pytest.mark.parametrize("shape", [(2, 3)])
+        def test_on_dev(device, device_benchmark, shape):
+            pytest.skip("no")
+
+        @pytest.mark.parametrize("p", [1, 1.0, True])
+        def test_equal(device, device_benchmark, p):
+            pytest.fail(f"it is {p!r}")
+        """
+    )
+    result = run(*FAKE, "--devbench-gate", "HEAD")
+    result.assert_outcomes(skipped=3, failed=6)
+    assert GONE not in result.stdout.str()
+    told = re.findall(r"call: Failed: it is (\S+)$", result.stdout.str(), re.MULTILINE)
+    assert set(told) == {"1", "1.0", "True"}
+
+
+def test_of_a_file_the_rows_of_devices_that_were_not_named_are_not_missed(
+    pytester: pytest.Pytester, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_DEVICES", "1")
+    pytester.makepyfile(
+        test_shape="""
+        import pytest
+        from devbench import Step
+
+        @pytest.mark.parametrize("shape", [(2, 3)])
+        def test_it(device, device_benchmark, shape):
+            device_benchmark(Step(run=int, clock=lambda: 0.001))
+        """
+    )
+    assert run(*SHORT, "--benchmark-json", "base.json").ret == 0
+    plant_calibration(read_side("base.json", None), "test_shape.py::test_it[fake:cpu-shape0]")
+    result = run(*SHORT, "--device", "cpu", "--devbench-gate", "base.json")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["*1 equivalent*"])
+
+
+def test_tests_that_did_not_fail_last_time_are_not_taken_for_removed_ones(
+    run: Run, base: Callable[..., None]
+) -> None:
+    test = """
+        import pytest
+
+        def test_first(device, device_benchmark):
+            pytest.skip("no")
+        """
+    base(test_one=test + test.replace("first", "second"), test_two=test)
+    file = Path("test_one.py")
+    right = file.read_text()
+    file.write_text(right.replace("skip", "fail", 1))
+    assert run(*FAKE).ret == 1
+    file.write_text(right)
+    again = run(*FAKE, "--lf", "--devbench-gate", "HEAD")
+    again.assert_outcomes(skipped=1)
+    assert again.ret != 4
+    assert GONE not in again.stdout.str()
 
 
 def test_a_base_that_is_none_ends_it_before_anything_is_measured(
@@ -142,10 +363,6 @@ def test_options_that_make_no_sense_end_it_by_name(
     with pytest.raises(pytest.exit.Exception, match=told) as caught:
         _make_gate(pytester.parseconfig(*words))
     assert caught.value.returncode == 2
-
-
-#: Steps that tell their own time take none: few rounds of them are enough.
-SHORT = (*FAKE, "--benchmark-max-time", "1e-5", "--benchmark-min-rounds", "5")
 
 
 @pytest.fixture
@@ -245,11 +462,12 @@ def test_a_calibration_of_tests_is_stored_under_the_names_that_files_give_them(
 
 
 def test_a_worker_gets_the_arguments_of_the_session_with_the_paths_of_its_side() -> None:
-    words = ["/repo/tests", "--basetemp", "/x", "-c", "/repo/ini", "--basetemp=/x", "/repository"]
+    words = ["/repo/tests", "-c", "/repo/ini", "--rootdir=/repo", "/repository"]
     side = Variant("base", Path("python"), top=Path("/repo"), tree=Path("/tree"))
-    assert [_on_side(word, side) for word in _handed_on(words)] == [
+    assert [_on_side(word, side) for word in words] == [
         "/tree/tests",
         "-c",
         "/tree/ini",
+        "--rootdir=/tree",
         "/repository",
     ]
