@@ -118,7 +118,9 @@ class PytestWorker(Worker):
         self._start(self._messages.get())
         if self._target is not None:
             refuse_others(self._target.framework)
-            pytest.main(list(arguments), plugins=[pytest_plugin, self])
+            # The framework and this package are there before pytest, which warns of it.
+            quiet = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
+            pytest.main([*arguments, *quiet], plugins=[pytest_plugin, self])
         self._answer()
 
     @pytest.hookimpl(tryfirst=True)
