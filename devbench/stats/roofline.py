@@ -35,8 +35,11 @@ def locate(
     The least times are flops over the burst GEMM rate of the dtype, bytes over the copy bandwidth
     (that of the cache where the footprint fits into it) or over the rate between host and device that
     `Work.over` names, and one dispatch. peak_flops and peak_bytes
-    are the datasheet's. A fraction slightly above one means that the case beat the probe.
+    are the datasheet's. A fraction slightly above one means that the case beat the probe. Nothing is said
+    where the clock read zero.
     """
+    if seconds <= 0:
+        return Position()
     least: dict[str, float] = {}
     gemm = ceilings.gemm.get(dtype)
     if work.flops and gemm is not None:

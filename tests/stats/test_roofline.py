@@ -47,6 +47,10 @@ def test_nothing_is_said_where_the_ceiling_that_it_needs_was_not_measured(work: 
     assert place(work, 1.0) == Position()
 
 
+def test_a_clock_that_read_zero_divides_nothing() -> None:
+    assert place(Work(flops=1e9, bytes=1e6, footprint=1e9), 0.0) == Position()
+
+
 def test_a_dtype_without_a_ceiling_has_no_place() -> None:
     assert place(Work(flops=1e9), 1.0, "int8") == Position()
 
