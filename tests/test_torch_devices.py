@@ -79,6 +79,21 @@ def test_the_peak_is_the_device_s_where_its_allocator_counts(
     assert framework.peak_memory("mps") is None
 
 
+def test_only_accelerators_that_hold_memory_count_as_opened(
+    framework: TorchFramework, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def numbered(*held: int) -> SimpleNamespace:
+        return SimpleNamespace(
+            is_initialized=lambda: bool(held),
+            device_count=lambda: len(held),
+            memory_reserved=lambda index: held[index],
+        )
+
+    monkeypatch.setattr(framework._torch, "cuda", numbered(0, 512))
+    monkeypatch.setattr(framework._torch, "xpu", numbered())
+    assert framework.opened() == ["cuda:1", "mps"]
+
+
 def test_what_a_case_held_on_an_accelerator_is_given_back(
     framework: TorchFramework, calls: list[tuple[Any, ...]]
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -98,6 +98,10 @@ class Framework(Protocol):
 
     def address_of(self, value: Any) -> str | None:
         """The address that a tensor or a model lives on; None for anything else."""
+        ...
+
+    def opened(self) -> Sequence[str]:
+        """Addresses of the accelerators that this process uses already; opens none."""
         ...
 
     def describe(self) -> FrameworkView: ...

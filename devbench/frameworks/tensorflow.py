@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -70,6 +70,15 @@ class TensorFlowFramework:
         if self._tf.is_tensor(value) and getattr(value, "device", ""):
             return str(value.device).split("device:")[-1]
         return None
+
+    def opened(self) -> Sequence[str]:
+        from tensorflow.python.eager import context
+
+        # Nothing public tells without opening them, after which no setting of theirs can be changed.
+        if not context.context()._initialized:
+            return []
+        gpus = self._tf.config.list_logical_devices("GPU")
+        return [gpu.name.split("device:")[-1] for gpu in gpus]
 
     def describe(self) -> FrameworkView:
         tf = self._tf

@@ -7,7 +7,7 @@ on such a device.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -102,6 +102,18 @@ class TorchFramework:
         if isinstance(value, self._torch.nn.Module):
             value = next(value.parameters(), None)
         return str(value.device) if isinstance(value, self._torch.Tensor) else None
+
+    def opened(self) -> Sequence[str]:
+        torch, found = self._torch, []
+        for kind in _NUMBERED:
+            module = getattr(torch, kind)
+            if module.is_initialized():
+                # Before torch 2.6 torch.xpu does not tell: then all of them.
+                held = getattr(module, "memory_reserved", lambda index: 1)
+                found += [f"{kind}:{one}" for one in range(module.device_count()) if held(one)]
+        if torch.backends.mps.is_available() and torch.mps.current_allocated_memory():
+            found.append("mps")
+        return found
 
     def describe(self) -> FrameworkView:
         torch = self._torch

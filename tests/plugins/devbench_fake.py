@@ -39,6 +39,9 @@ class FakeFramework:
     def address_of(self, value: Any) -> str | None:
         return None
 
+    def opened(self) -> Sequence[str]:
+        return []
+
     def describe(self) -> FrameworkView:
         devices = [Device("fake", "cpu", "cpu", "CPU", "cpu")]
         devices += [
