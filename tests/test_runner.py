@@ -11,6 +11,7 @@ from typing import Any, Self
 import pytest
 
 from devbench import Context, Step, Work, benchmark
+from devbench.declare import Benchmark
 from devbench.model import Case, Json, Result, Run, RunInfo, Target
 from devbench.registry import Catalog, Source
 from devbench.runner import Runner
@@ -24,8 +25,7 @@ DEVICE = Target("fake", ("dev:0",))
 STARTED = "2026-01-31T12:00:00.000+00:00"
 
 
-@benchmark(name="probe", axes={"n": [1, 2]}, size="n")
-class Probe:
+class Declared:
     reference = None
 
     def work(self, n: int) -> Work:
@@ -35,7 +35,8 @@ class Probe:
         return Step(lambda: None)
 
 
-CATALOG = Catalog({"probe": Probe}, {"suite": Source("suite", "source", "")}, ())
+PROBE: Benchmark = benchmark(name="probe", axes={"n": [1, 2]}, size="n")(Declared)
+CATALOG = Catalog({"probe": PROBE}, {"suite": Source("suite", "source", "")}, ())
 
 
 class World:
@@ -55,7 +56,7 @@ class World:
 
     def run(self, target: Target = DEVICE, sizes: Sequence[int] = (1,), **facts: Json) -> Run:
         """The run as it is stored. facts: what stands of the target before its worker starts."""
-        cases = [Case("suite", "probe", (("n", n),), target, Probe.work({"n": n})) for n in sizes]
+        cases = [Case("suite", "probe", (("n", n),), target, PROBE.work({"n": n})) for n in sizes]
         environment: dict[str, Json] = {
             "machine": {"gpus": self.gpus},
             "targets": {str(target): {"physical_device": "fake-0", **facts}},
@@ -107,7 +108,7 @@ class FakeWorker:
     def send(self, kind: str, **fields: Any) -> None:
         phases = [{"type": "doing", "phase": phase} for phase in ("build", "timing", "closing")]
         measured = {"status": "ok", "mode": "eager", "threads": 8, **self._world.facts}
-        self._answers += {
+        answers: dict[str, list[dict[str, Any]]] = {
             "start": [
                 {
                     "type": "ready",
@@ -121,7 +122,8 @@ class FakeWorker:
             ],
             "ceilings": [{"type": "ceilings", "found": self._world.ceilings, "error": None}],
             "measure": [*phases, {"type": "measured", "facts": dict(measured)}],
-        }[kind]
+        }
+        self._answers += answers[kind]
 
     def receive(self, timeout_s: float) -> Mapping[str, Any]:
         answer = self._answers.popleft()

@@ -81,7 +81,7 @@ class Bench:
 
     def _flushing(self, reset: Callable[[], None] | None) -> Callable[[], None]:
         """Before each step, untimed: overwrite the caches, after whatever the step itself resets."""
-        cache = self.framework.cache_bytes(self.address) or last_level_cache()
+        cache = self.framework.cache_bytes(self.address) or last_level_cache(self.threads)
         flush = self.framework.probes(self.address, cache).flush()
 
         def start_cold() -> None:
