@@ -123,11 +123,13 @@ class Framework(Protocol):
         ...
 
     def tensor(self, array: np.ndarray, dtype: DType, address: str) -> Any:
-        """A host array on the device: floats as `dtype`, other kinds as they are."""
+        """A host array on the device: floats as `dtype`, other kinds as they are. In memory of its own:
+        a step may write into it, and the array is what its output is held against."""
         ...
 
     def numpy(self, tensor: Any) -> np.ndarray | None:
-        """A result on the host, floats as float64; None when it is not one of this framework's."""
+        """A result on the host, floats as float64; None when it is not one of this framework's. In memory
+        of its own: the next step may write into the result."""
         ...
 
     def unsupported(self, dtype: DType, address: str) -> str | None:

@@ -242,18 +242,19 @@ class TorchFramework:
             self._set_tf32(False)
 
     def tensor(self, array: np.ndarray, dtype: DType, address: str) -> Any:
-        tensor = self._torch.from_numpy(array)
+        tensor = given = self._torch.from_numpy(array)
         if tensor.is_floating_point():
             tensor = tensor.to(getattr(self._torch, dtype.storage))
-        return tensor.to(address)
+        tensor = tensor.to(address)
+        # On a CPU it may still be the array. The copy is numpy's: large ones of its own lie in huge pages
+        # (`devbench.measure.kept`).
+        return self._torch.from_numpy(array.copy()) if tensor is given else tensor
 
     def numpy(self, tensor: Any) -> np.ndarray | None:
         if not isinstance(tensor, self._torch.Tensor):
             return None
-        tensor = tensor.detach().to("cpu")
-        if tensor.is_floating_point():
-            tensor = tensor.to(self._torch.float64)
-        return tensor.numpy()  # type: ignore[no-any-return]
+        kind = self._torch.float64 if tensor.is_floating_point() else tensor.dtype
+        return tensor.detach().to("cpu").to(kind, copy=True).numpy()  # type: ignore[no-any-return]
 
     def unsupported(self, dtype: DType, address: str) -> str | None:
         if address == "mps" and dtype.name == "float64":

@@ -18,6 +18,7 @@ from devbench.measure import binding, memory, sampling
 from devbench.measure.bench import Bench
 from devbench.measure.check import check
 from devbench.measure.inputs import case_dtype, held_bytes
+from devbench.measure.tree import leaves
 from devbench.measure.yardstick import Yardstick, Yardsticks
 
 
@@ -107,6 +108,7 @@ def warmed_up(
         peak = Peak(framework, address)
         start = time.perf_counter()
         with bench.build() as (step, host):
+            peak.leave_out(sum(array.nbytes for _, array in leaves(host)))
             framework.synchronize(address)
             facts: dict[str, Any] = {"build_s": time.perf_counter() - start}
             facts["input_bytes"] = held_bytes(host, dtype)
@@ -201,6 +203,12 @@ class Peak:
         self._held = framework.peak_memory(address) or 0
         self._resident = memory.reset_peak()
         self.bytes: int | None = None
+
+    def leave_out(self, held: int) -> None:
+        """Bytes on the host that the engine holds beside the case: the inputs that its output is held
+        against."""
+        if self._resident is not None:
+            self._resident += held
 
     def pause(self) -> None:
         """Take the peak so far; what follows, until `go_on`, is not the case's."""

@@ -64,10 +64,10 @@ class FakeFramework:
         return nullcontext()
 
     def tensor(self, array: np.ndarray, dtype: DType, address: str) -> Any:
-        return array
+        return array.copy()
 
     def numpy(self, tensor: Any) -> np.ndarray | None:
-        return np.asarray(tensor) if isinstance(tensor, np.ndarray | np.generic) else None
+        return np.array(tensor) if isinstance(tensor, np.ndarray | np.generic) else None
 
     def unsupported(self, dtype: DType, address: str) -> str | None:
         return "no bfloat16 here" if dtype.name == "bfloat16" else None
