@@ -188,9 +188,14 @@ def test_the_spread_inside_a_lone_round_is_called_what_it_is() -> None:
     assert reason.endswith("inside the one round")
 
 
-def test_a_lone_round_of_few_samples_has_no_interval_to_doubt() -> None:
+def test_a_lone_round_of_five_samples_is_doubted_for_the_range_of_them_all() -> None:
     _, reasons = judge([visit(samples=(1e-3, 2e-3, 3e-3, 4e-3, 9e-3))])
-    assert reasons == ()
+    assert reasons == ("wide-interval: ±133% inside the one round",)
+
+
+def test_fewer_samples_are_doubted_for_their_number_and_have_no_interval() -> None:
+    _, reasons = judge([visit(samples=(1e-3, 2e-3, 3e-3, 9e-3))])
+    assert reasons == ("few-samples: 4 in a round",)
 
 
 def test_a_mismatch_without_a_tolerance_is_still_told() -> None:
