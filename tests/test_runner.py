@@ -165,3 +165,17 @@ def test_a_clock_that_reads_zero_costs_a_row_its_trust_and_the_run_nothing(world
     (row,) = summarize(run)
     assert (row.status, row.median, row.bound) == ("ok", 0.0, None)
     assert "below-resolution" in {reason.split(":")[0] for reason in row.quality_reasons}
+
+
+def test_what_is_watched_ends_with_the_timing_and_not_with_the_case(world: World) -> None:
+    world.run()
+    begin = world.happened.index("build")
+    assert world.happened[begin:] == [
+        "build",
+        "timing",
+        "watch",
+        "closing",
+        "watched",
+        "measured",
+        "gone",
+    ]

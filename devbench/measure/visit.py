@@ -26,14 +26,16 @@ from devbench.measure.yardstick import Yardstick, Yardsticks
 class Warm:
     """A case that is built, checked and warmed up: ready to be sampled.
 
-    sample: one call is one sample, or a block of them. facts: fields of a `Measurement` so far. threads:
-    those of this process that worked in the warm-up, by their ids, where it computes on a CPU.
+    sample: one call is one sample, or a block of them. peak_bytes: the most memory that it held; the
+    warm-up has shown it, and what is timed beside the samples is not the case's. facts: fields of a
+    `Measurement` so far. threads: those of this process that worked in the warm-up, by their ids, where
+    it computes on a CPU.
     """
 
     sample: Callable[[], Sequence[float]]
     yardstick: Yardstick
     step: Step
-    peak: Peak
+    peak_bytes: int | None
     facts: dict[str, Any]
     threads: tuple[int, ...]
 
@@ -58,6 +60,7 @@ def visit(
             start = time.perf_counter()
             samples = sampling.take_samples(warm.sample, limits, beside=warm.yardstick.burst)
             timing_s = time.perf_counter() - start
+            doing("closing")  # what follows is not in the window that is watched
             return warm.facts | {"samples": samples, "timing_s": timing_s} | closing(bench, warm)
 
     return outcome(bench, measure) | {"clock_tick_s": tick_s}
@@ -132,7 +135,8 @@ def warmed_up(
             worked = binding.watch(bench.bystanders)
             sample, more = _warm_up(step, timer, limits, tick_s, where)
             threads = worked() if address.lower().startswith("cpu") else ()
-            yield Warm(sample, yardstick, step, peak, facts | more, threads)
+            peak.pause()
+            yield Warm(sample, yardstick, step, peak.bytes, facts | more, threads)
 
 
 def _warm_up(
@@ -155,10 +159,9 @@ def _warm_up(
 
 def closing(bench: Bench, warm: Warm) -> dict[str, Any]:
     """What is asked for once the last sample is taken."""
-    warm.peak.pause()
     metrics = {} if warm.step.metrics is None else _metrics(bench, warm.step.metrics())
     # A step that works in other processes tells itself what they held.
-    peak = metrics.pop("peak_memory_bytes", warm.peak.bytes)
+    peak = metrics.pop("peak_memory_bytes", warm.peak_bytes)
     return {
         "yardstick": warm.yardstick.name,
         "yardstick_s": warm.yardstick.take(),
