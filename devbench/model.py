@@ -350,7 +350,7 @@ class Result:
     framework: str = _column("", "torch, tensorflow or a plugin's")
     framework_version: str | None = _column("", "as the framework says")
     target: str = _column("", "framework, devices and threads asked for")
-    physical_device: str | None = _column("", "cpu, or the GPU's UUID or PCI bus id")
+    physical_device: str | None = _column("", "cpu, or the UUID or PCI bus id of each GPU")
     device_name: str | None = _column("", "as the driver names it")
     driver: str | None = _column("", "version of the GPU driver; null on a CPU")
     dtype: str | None = _column("", "number format of the inputs")

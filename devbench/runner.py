@@ -329,10 +329,10 @@ class Runner:
         return [case for case in self.cases if case.target == target]
 
     def _sampler(self, worker: WorkerProcess, target: Target) -> Sampler:
-        """Watches the target's GPU, where it has one, and the host while the worker times."""
-        physical = self._target_facts(target).get("physical_device")
+        """Watches the target's GPUs, where it has some, and the host while the worker times."""
+        physical = self._target_facts(target).get("physical_devices", ())
         gpus = [
-            gpu["uuid"] for gpu in self.environment["machine"]["gpus"] if gpu["uuid"] == physical
+            gpu["uuid"] for gpu in self.environment["machine"]["gpus"] if gpu["uuid"] in physical
         ]
         return Sampler(gpus, worker_pid=worker.pid)
 

@@ -179,3 +179,10 @@ def test_what_is_watched_ends_with_the_timing_and_not_with_the_case(world: World
         "measured",
         "gone",
     ]
+
+
+def test_every_gpu_of_a_target_is_watched(world: World) -> None:
+    world.gpus = [{"uuid": f"GPU-{n}"} for n in range(3)]
+    both = Target("fake", ("dev:0", "dev:2"))
+    world.run(both, physical_device="GPU-0 + GPU-2", physical_devices=["GPU-0", "GPU-2"])
+    assert world.watched == [["GPU-0", "GPU-2"]]

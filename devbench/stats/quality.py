@@ -26,13 +26,16 @@ def judge(
     timed: Sequence[Measurement],
     ceiling_fraction: float | None = None,
     peak_fraction: float | None = None,
+    *,
+    on_cpu: bool = True,
 ) -> tuple[Quality, tuple[str, ...]]:
     """The quality of a case and its reasons, as ``word: figure``, from the rounds that were timed.
 
     ceiling_fraction: where the case is bound by compute, its share of the measured GEMM ceiling.
-    peak_fraction: its share of what the device could do in theory, which nothing exceeds.
+    peak_fraction: its share of what the device could do in theory, which nothing exceeds. on_cpu: whether
+    it computes on the CPU with all its threads; a worker of an accelerator needs one, to feed it.
     """
-    reasons = list(_reasons(timed))
+    reasons = list(_reasons(timed, on_cpu))
     if ceiling_fraction is not None and ceiling_fraction > 1 + WIDE:
         reasons.append(f"beats-ceiling: {ceiling_fraction:.2f} of the measured ceiling")
     if peak_fraction is not None and peak_fraction > 1:
@@ -43,18 +46,19 @@ def judge(
     return "invalid" if worthless else "suspect", tuple(reasons)
 
 
-def _disturbances(timed: Sequence[Measurement]) -> Iterator[str]:
+def _disturbances(timed: Sequence[Measurement], on_cpu: bool) -> Iterator[str]:
     """What telemetry says, the first sentence of each word, with the number of rounds it is said of."""
     found: dict[str, list[str]] = {}
     for visit in timed:
-        for doubt in doubts(visit.telemetry, visit.threads or 1) if visit.telemetry else ():
+        threads = (on_cpu and visit.threads) or 1
+        for doubt in doubts(visit.telemetry, threads) if visit.telemetry else ():
             found.setdefault(doubt.split(":")[0], []).append(doubt)
     for sentences in found.values():
         rounds = f", in {len(sentences)} of {len(timed)} rounds" if len(timed) > 1 else ""
         yield sentences[0] + rounds
 
 
-def _reasons(timed: Sequence[Measurement]) -> Iterator[str]:
+def _reasons(timed: Sequence[Measurement], on_cpu: bool) -> Iterator[str]:
     wrong = [visit for visit in timed if visit.numerics == "mismatch"]
     if wrong:
         bound = "" if wrong[0].tolerance is None else f", tolerance {wrong[0].tolerance:.2g}"
@@ -70,7 +74,7 @@ def _reasons(timed: Sequence[Measurement]) -> Iterator[str]:
     if drifting:
         worst = max(drifting, key=abs)
         yield f"not-steady: {worst:+.1%} at the end of the warm-up, in {len(drifting)} of {len(timed)} rounds"
-    yield from _disturbances(timed)
+    yield from _disturbances(timed, on_cpu)
     few = [len(visit.samples) for visit in timed if len(visit.samples) < FEW]
     if few:
         yield f"few-samples: {min(few)} in a round"
