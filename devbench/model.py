@@ -45,7 +45,7 @@ QUALITY_REASONS: Final[Mapping[str, str]] = {
     "wide-interval": "the interval of the median is wider than ±10 % of it",
     "rounds-disagree": "the round medians spread by more than 10 %",
     "few-samples": "a round has fewer than 5 samples",
-    "below-resolution": "a sample is shorter than 500 ticks of the clock",
+    "below-resolution": "a sample is shorter than 20 ticks of the clock",
     "beats-ceiling": "the rate exceeds the peak, or the measured ceiling by 10 %: one of them is wrong",
     "throttled": "the GPU was slowed down by heat, by its power brake or by its hardware",
     "power-capped": "the GPU held its clock down to stay inside its power limit",

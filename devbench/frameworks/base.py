@@ -38,6 +38,8 @@ class Timer(Protocol):
     name: str
     #: True where every step of a block is timed on its own, by events on the device.
     per_step: bool
+    #: Seconds that its clock tells apart; None: those of the host's clock.
+    resolution_s: float | None
 
     def __call__(self, run: Callable[[], Any], block: int) -> tuple[float, ...]:
         """Run `block` steps in a row and return seconds a step: one figure (their mean) or `block`."""
@@ -52,6 +54,7 @@ class WallTimer:
     """
 
     per_step = False
+    resolution_s: float | None = None
 
     def __init__(self, synchronize: Callable[[], None] | None, waits: str) -> None:
         self._synchronize = synchronize

@@ -63,7 +63,7 @@ def visit(
             doing("closing")  # what follows is not in the window that is watched
             return warm.facts | {"samples": samples, "timing_s": timing_s} | closing(bench, warm)
 
-    return outcome(bench, measure) | {"clock_tick_s": tick_s}
+    return {"clock_tick_s": tick_s} | outcome(bench, measure)
 
 
 def outcome(bench: Bench, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -147,8 +147,10 @@ def _warm_up(
     block = 1 if alone else sampling.find_block(timer, step.run, tick_s)
     sample = sampling.sampler(step, timer, block, where)
     warm = sampling.warm_up(sample, limits)
+    own = step.clock is not None
     return sample, {
-        "clock": timer.name if step.clock is None else "the step's own clock",
+        "clock": "the step's own clock" if own else timer.name,
+        "clock_tick_s": tick_s if own or timer.resolution_s is None else timer.resolution_s,
         "block": 1 if timer.per_step else block,
         "warmup_s": time.perf_counter() - start,
         "warmup_steps": warm.steps * (1 if timer.per_step else block),

@@ -9,7 +9,7 @@ import math
 import statistics
 from collections.abc import Iterator, Sequence
 
-from devbench.measure.sampling import TICKS_A_SAMPLE, median_half_width
+from devbench.measure.sampling import median_half_width
 from devbench.model import Measurement, Quality
 from devbench.stats.intervals import log_t_interval
 from devbench.telemetry import doubts
@@ -19,6 +19,8 @@ _INVALID = frozenset({"numerics-mismatch", "threads"})
 
 WIDE = 0.10
 FEW = 5
+#: A sample of fewer is known to 5 % at best.
+TICKS = 20
 EXTRA_THREADS = 0.3
 
 
@@ -80,9 +82,7 @@ def _reasons(timed: Sequence[Measurement], on_cpu: bool) -> Iterator[str]:
         yield f"few-samples: {min(few)} in a round"
     shortest = min(statistics.median(visit.samples) * visit.block for visit in timed)
     tick = max((visit.clock_tick_s or 0.0) for visit in timed)
-    if shortest < 0.5 * TICKS_A_SAMPLE * tick and not (timed[0].clock or "").startswith(
-        "cuda events"
-    ):
+    if shortest < TICKS * tick:
         yield f"below-resolution: a sample of {shortest:.2g} s is {shortest / tick:.0f} ticks of the clock"
     medians = [statistics.median(visit.samples) for visit in timed]
     interval = log_t_interval(medians)

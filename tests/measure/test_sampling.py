@@ -65,6 +65,7 @@ class FakeTimer:
 
     def __init__(self, clock: Clock, wait_s: float = 0.0, per_step: bool = False) -> None:
         self.clock, self.wait_s, self.per_step = clock, wait_s, per_step
+        self.resolution_s: float | None = None
         self.blocks: list[int] = []
 
     def __call__(self, run: Callable[[], Any], block: int) -> tuple[float, ...]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from devbench import Context, Step, benchmark
+from devbench.frameworks.base import Timer, WallTimer
 from devbench.frameworks.probes import Probe, Probes
 from devbench.measure.bench import Bench
 from devbench.measure.sampling import Limits
@@ -85,3 +86,19 @@ def test_what_the_yardstick_takes_is_not_the_memory_of_the_case(tmp_path: Path) 
     facts = visited(lambda: Step(lambda: framework.take(1000)), tmp_path, framework)
     assert framework.top == 64 << 20
     assert facts["peak_memory_bytes"] == 1000
+
+
+class Coarse(FakeFramework):
+    """Its timer's clock tells half a microsecond apart, as device events do."""
+
+    def timer(self, address: str) -> Timer:
+        timer = WallTimer(None, "calls block")
+        timer.resolution_s = 5e-7
+        return timer
+
+
+def test_the_tick_is_that_of_the_clock_that_timed(tmp_path: Path) -> None:
+    assert visited(lambda: Step(lambda: None), tmp_path)["clock_tick_s"] == 5e-8
+    assert visited(lambda: Step(lambda: None), tmp_path, Coarse())["clock_tick_s"] == 5e-7
+    own = visited(lambda: Step(lambda: None, clock=lambda: 1e-3), tmp_path, Coarse())
+    assert own["clock_tick_s"] == 5e-8

@@ -59,8 +59,8 @@ DOUBTFUL: dict[str, tuple[list[Measurement], str]] = {
         "few-samples: 4 in a round",
     ),
     "below-resolution": (
-        [visit(samples=around(2e-5), round=i) for i in range(5)],
-        "below-resolution: a sample of 2e-05 s is 400 ticks of the clock",
+        [visit(samples=around(5e-6), clock_tick_s=5e-7, round=i) for i in range(5)],
+        "below-resolution: a sample of 5e-06 s is 10 ticks of the clock",
     ),
     "wide-interval": (
         [visit(samples=around(1e-3)), visit(samples=around(1.05e-3))],
@@ -136,7 +136,7 @@ def test_reasons_are_collected_and_the_worst_decides() -> None:
         visit(
             steady=False,
             trend=0.2,
-            samples=(1e-6, 2e-6),
+            samples=(4e-7, 9e-7),
             threads_used=9.0,
             numerics="mismatch",
             numerics_detail="output is off by inf",
@@ -160,9 +160,9 @@ def test_reasons_are_collected_and_the_worst_decides() -> None:
         {"steady": None, "trend": None},  # too few samples to tell
         {"steady": True, "trend": 0.3},
         {"samples": around(1e-3, count=5)},
-        {"samples": around(2.6e-5)},  # a step got faster than when its block was chosen
+        {"samples": around(1.1e-6)},  # a step with a reset is timed singly
         {"samples": around(1e-7), "block": 500},
-        {"samples": around(2e-6), "clock": "cuda events around queued steps"},
+        {"samples": around(1e-3), "clock_tick_s": 5e-7, "clock": "cuda events around queued steps"},
         {"samples": around(1e-6), "clock_tick_s": None},
         {"numerics": "unchecked", "rel_error": None},
         {"numerics": None},
