@@ -63,6 +63,7 @@ class Runner:
     log: Path
     done: dict[tuple[str, int], Measurement] = field(default_factory=dict)
     _deadline: float | None = None
+    _free_bytes: int | None = None
     _scratch: Path = Path()
     _references: References = field(init=False)
 
@@ -113,6 +114,9 @@ class Runner:
         while waiting:
             if self._time_is_up():
                 return False
+            # While a worker lives, what it keeps for its next case would be missed: TensorFlow's pool on a
+            # GPU gives nothing back.
+            self._free_bytes = self.free_memory(target)
             try:
                 with self._worker(target, round_) as worker:
                     # References are computed while the framework is imported, neither being timed.
@@ -269,7 +273,7 @@ class Runner:
                 for (case_id, round_), measurement in self.done.items()
                 if round_ == 0
             },
-            self.free_memory(case.target),
+            self._free_bytes,
             self.settings,
         )
 

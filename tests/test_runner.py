@@ -186,3 +186,17 @@ def test_every_gpu_of_a_target_is_watched(world: World) -> None:
     both = Target("fake", ("dev:0", "dev:2"))
     world.run(both, physical_device="GPU-0 + GPU-2", physical_devices=["GPU-0", "GPU-2"])
     assert world.watched == [["GPU-0", "GPU-2"]]
+
+
+def test_what_a_worker_keeps_of_the_memory_costs_no_later_case(world: World) -> None:
+    """TensorFlow's pool on a GPU gives nothing back: in the middle of a round nearly all seems taken."""
+    world.free = lambda: 5000 if "measured" not in world.happened else 10
+    assert [row.status for row in world.rows(sizes=(1, 2))] == ["ok", "ok"]
+
+
+def test_a_case_that_cannot_fit_is_skipped_with_what_was_free(world: World) -> None:
+    world.free = lambda: 1500
+    small, large = world.rows(sizes=(1, 2))
+    assert (small.status, large.status) == ("ok", "skipped")
+    assert large.reason is not None
+    assert large.reason.startswith("does-not-fit")
