@@ -7,6 +7,7 @@ on such a device.
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -321,8 +322,12 @@ class TorchFramework:
         return module if hasattr(module, "max_memory_allocated") else None
 
     def release(self) -> None:
-        gc.collect()
         torch = self._torch
+        if "torch._dynamo" in sys.modules:
+            # Compiled code is kept by code object, which cases share: a second size would be compiled for
+            # any size, and after eight of them a case runs eagerly.
+            torch.compiler.reset()
+        gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         if torch.backends.mps.is_available():
