@@ -18,7 +18,6 @@ from devbench.measure import binding, memory, sampling
 from devbench.measure.bench import Bench
 from devbench.measure.check import check
 from devbench.measure.inputs import case_dtype, held_bytes
-from devbench.measure.tree import leaves
 from devbench.measure.yardstick import Yardstick, Yardsticks
 
 
@@ -108,10 +107,11 @@ def warmed_up(
         # It holds memory that is not the case's.
         yardstick = yardsticks.beside(bench.benchmark.work(bench.params))
         doing("build")
-        peak = Peak(framework, address)
         start = time.perf_counter()
-        with bench.build() as (step, host):
-            peak.leave_out(sum(array.nbytes for _, array in leaves(host)))
+        host = bench.draw()
+        # The inputs on the host are not the case's: its output is held against them.
+        peak = Peak(framework, address)
+        with bench.build(host) as (step, _):
             framework.synchronize(address)
             facts: dict[str, Any] = {"build_s": time.perf_counter() - start}
             facts["input_bytes"] = held_bytes(host, dtype)
@@ -208,12 +208,6 @@ class Peak:
         self._held = framework.peak_memory(address) or 0
         self._resident = memory.reset_peak()
         self.bytes: int | None = None
-
-    def leave_out(self, held: int) -> None:
-        """Bytes on the host that the engine holds beside the case: the inputs that its output is held
-        against."""
-        if self._resident is not None:
-            self._resident += held
 
     def pause(self) -> None:
         """Take the peak so far; what follows, until `go_on`, is not the case's."""

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from devbench import Context, Step, benchmark
 from devbench.frameworks.base import Timer, WallTimer
 from devbench.frameworks.probes import Probe, Probes
@@ -24,11 +26,16 @@ def visited(
     folder: Path,
     framework: FakeFramework | None = None,
     doing: Callable[[str], None] = lambda phase: None,
+    drawing: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """The facts of one visit to a case whose step this makes."""
 
     class Declared:
-        def fake(self, ctx: Context) -> Step:
+        def inputs(self, rng: np.random.Generator) -> dict[str, Any]:
+            drawing()
+            return {"x": rng.random(4)}
+
+        def fake(self, ctx: Context, x: np.ndarray) -> Step:
             return make()
 
     framework = framework or FakeFramework()
@@ -81,9 +88,14 @@ class Counting(FakeFramework):
         return Hungry(cache_bytes)
 
 
-def test_what_the_yardstick_takes_is_not_the_memory_of_the_case(tmp_path: Path) -> None:
+def test_what_drawing_and_the_yardstick_take_is_not_the_memory_of_the_case(tmp_path: Path) -> None:
     framework = Counting()
-    facts = visited(lambda: Step(lambda: framework.take(1000)), tmp_path, framework)
+    facts = visited(
+        lambda: Step(lambda: framework.take(1000)),
+        tmp_path,
+        framework,
+        drawing=lambda: framework.take(5000),
+    )
     assert framework.top == 64 << 20
     assert facts["peak_memory_bytes"] == 1000
 
