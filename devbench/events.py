@@ -25,7 +25,7 @@ class Probing:
 
 @dataclass(frozen=True, slots=True)
 class Doing:
-    """A worker is in a phase of a case: build, warm-up, timing, check."""
+    """A worker is in a phase of a case: build, check, warm-up, timing, closing."""
 
     case: Case
     round: int

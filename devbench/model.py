@@ -45,7 +45,7 @@ QUALITY_REASONS: Final[Mapping[str, str]] = {
     "wide-interval": "the interval of the median is wider than ±10 % of it",
     "rounds-disagree": "the round medians spread by more than 10 %",
     "few-samples": "a round has fewer than 5 samples",
-    "below-resolution": "a sample is shorter than 500 ticks of the clock",
+    "below-resolution": "a sample is shorter than 500 ticks of the clock, or 20 of device events",
     "beats-ceiling": (
         "the rate exceeds the peak, or of what is bound by compute the measured ceiling by 10 %: one of "
         "them is wrong"
@@ -353,7 +353,7 @@ class Result:
     framework: str = _column("", "torch, tensorflow or a plugin's")
     framework_version: str | None = _column("", "as the framework says")
     target: str = _column("", "framework, devices and threads asked for")
-    physical_device: str | None = _column("", "cpu, or the GPU's UUID or PCI bus id")
+    physical_device: str | None = _column("", "cpu, or the UUID or PCI bus id of each GPU")
     device_name: str | None = _column("", "as the driver names it")
     driver: str | None = _column("", "version of the GPU driver; null on a CPU")
     dtype: str | None = _column("", "number format of the inputs")

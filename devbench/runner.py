@@ -63,6 +63,7 @@ class Runner:
     log: Path
     done: dict[tuple[str, int], Measurement] = field(default_factory=dict)
     _deadline: float | None = None
+    _free_bytes: int | None = None
     _scratch: Path = Path()
     _references: References = field(init=False)
 
@@ -113,6 +114,9 @@ class Runner:
         while waiting:
             if self._time_is_up():
                 return False
+            # While a worker lives, what it keeps for its next case would be missed: TensorFlow's pool on a
+            # GPU gives nothing back.
+            self._free_bytes = self.free_memory(target)
             try:
                 with self._worker(target, round_) as worker:
                     # References are computed while the framework is imported, neither being timed.
@@ -260,7 +264,7 @@ class Runner:
                 for (case_id, round_), measurement in self.done.items()
                 if round_ == 0
             },
-            self.free_memory(case.target),
+            self._free_bytes,
             self.settings,
         )
 
@@ -320,10 +324,10 @@ class Runner:
         return [case for case in self.cases if case.target == target]
 
     def _sampler(self, worker: WorkerProcess, target: Target) -> Sampler:
-        """Watches the target's GPU, where it has one, and the host while the worker times."""
-        physical = self._target_facts(target).get("physical_device")
+        """Watches the target's GPUs, where it has some, and the host while the worker times."""
+        physical = self._target_facts(target).get("physical_devices", ())
         gpus = [
-            gpu["uuid"] for gpu in self.environment["machine"]["gpus"] if gpu["uuid"] == physical
+            gpu["uuid"] for gpu in self.environment["machine"]["gpus"] if gpu["uuid"] in physical
         ]
         return Sampler(gpus, worker_pid=worker.pid)
 

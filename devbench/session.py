@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -169,23 +169,29 @@ def _targets(cases: Sequence[Case]) -> list[Target]:
 
 
 def device_facts(target: Target, machine: Machine) -> dict[str, Json]:
-    """What stands of a target before any worker has started."""
-    device = _device(target, machine)
-    gpu = next((gpu for gpu in machine.gpus if gpu.uuid == device.physical), None)
+    """What stands of a target before any worker has started; of several devices all different values,
+    joined with a plus: with another second device it is another target. The peak is that of one device,
+    and there is none where they differ."""
+    devices = _devices(target, machine)
+    drivers = {gpu.uuid: gpu.driver for gpu in machine.gpus}
+    name = _joined(device.name for device in devices)
     return {
-        "physical_device": device.physical,
-        "device_name": device.name,
-        "driver": gpu.driver if gpu else None,
-        "peak": asdict(peak) if (peak := find_peak(device.name)) else None,
+        "physical_device": _joined(device.physical for device in devices),
+        "physical_devices": [device.physical for device in devices],
+        "device_name": name,
+        "driver": _joined(drivers.get(device.physical) for device in devices),
+        "peak": asdict(peak) if name and (peak := find_peak(name)) else None,
     }
 
 
-def _device(target: Target, machine: Machine) -> Device:
-    return next(
-        device
-        for device in machine.devices
-        if device.framework == target.framework and device.address == target.devices[0]
-    )
+def _joined(values: Iterable[str | None]) -> str | None:
+    return " + ".join(dict.fromkeys(value for value in values if value is not None)) or None
+
+
+def _devices(target: Target, machine: Machine) -> list[Device]:
+    """Those of the target, in its order."""
+    known = {(device.framework, device.address): device for device in machine.devices}
+    return [known[target.framework, address] for address in target.devices]
 
 
 def resume(reference: str, store: Store, suite_paths: Sequence[Path] = ()) -> Session:
@@ -234,7 +240,7 @@ def carry_out(
         settings=session.settings,
         environment=environment_facts,
         threads=usable_threads(),
-        free_memory=lambda target: free_bytes(_device(target, session.machine)),
+        free_memory=lambda target: free_bytes(_devices(target, session.machine)[0]),
         sink=store,
         tell=tell,
         log=session.log,

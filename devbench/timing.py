@@ -6,7 +6,7 @@ import math
 import statistics
 import sys
 import time as clocks
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,9 +46,10 @@ class Timing:
 def time(function: Callable[..., Any], *args: Any, seconds: float = 0.5, **kwargs: Any) -> Timing:
     """Time ``function(*args, **kwargs)``: synchronised, warmed up, the first call apart.
 
-    The framework and the device are found from the tensors among the arguments, and, where there
-    are none, in the result. `seconds` is the time for samples. The call is repeated, so it must do
-    the same work each time.
+    The framework and the device are found from the tensors and models among the arguments and in the
+    result: an accelerator before the CPU. Where none of them is on an accelerator, every accelerator
+    that the process has opened is waited for: what the function works on may never be seen. `seconds` is
+    the time for samples. The call is repeated, so it must do the same work each time.
 
     >>> import devbench, torch
     >>> a = torch.randn(1000, 1000)
@@ -66,19 +67,17 @@ def time(function: Callable[..., Any], *args: Any, seconds: float = 0.5, **kwarg
     def run() -> Any:
         return function(*args, **kwargs)
 
-    found = _find((args, kwargs))
-    if found is not None:
-        found[0].synchronize(found[1])
+    frameworks = _imported()
+    given = (function, args, kwargs)  # a model is a function too
+    _wait(_places(frameworks, given))
     start = clocks.perf_counter()
     result = run()
-    if found is None:
-        found = _find(result)
-    if found is not None:
-        found[0].synchronize(found[1])
+    places = _places(frameworks, (given, result))
+    _wait(places)
     first_call_s = clocks.perf_counter() - start
     del result
 
-    timer, device = _timer(found)
+    timer, device = _timer(places)
     block = sampling.find_block(timer, run, sampling.clock_tick())
     limits = sampling.Limits(warmup_s=2 * seconds, share_s=seconds)
 
@@ -100,24 +99,64 @@ def time(function: Callable[..., Any], *args: Any, seconds: float = 0.5, **kwarg
     )
 
 
-def _timer(found: tuple[Framework, str] | None) -> tuple[Timer, str]:
-    if found is None:
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A device of a framework. seen: a tensor or a model lies on it; else the process has only opened it."""
+
+    framework: Framework
+    address: str
+    seen: bool
+
+    def __str__(self) -> str:
+        return f"{self.framework.name}:{self.address}"
+
+    @property
+    def is_cpu(self) -> bool:
+        return self.address.lower().startswith("cpu")
+
+
+def _timer(places: Sequence[_Place]) -> tuple[Timer, str]:
+    """The device's own timer where it is known for certain which one works; else a wall clock that waits
+    for all that may."""
+    if not places:
         return WallTimer(None, "no tensor of a framework seen"), "the host"
-    framework, address = found
-    return framework.timer(address), f"{framework.name}:{address}"
+    names = " and ".join(map(str, places))
+    if len(places) == 1 and places[0].seen:
+        return places[0].framework.timer(places[0].address), names
+    host = "" if any(one.seen for one in places) else "the host and "
+    return WallTimer(lambda: _wait(places), f"{names} waited for a block"), host + names
 
 
-def _find(tree: Any) -> tuple[Framework, str] | None:
-    """The framework and address of the first tensor, among frameworks that are imported already."""
-    imported = [one for one in registry.frameworks().values() if one.module in sys.modules]
-    for framework in imported:
+def _wait(places: Iterable[_Place]) -> None:
+    for place in places:
+        place.framework.synchronize(place.address)
+
+
+def _imported() -> list[Framework]:
+    """The frameworks that this process has imported already."""
+    found = [one for one in registry.frameworks().values() if one.module in sys.modules]
+    for framework in found:
         framework.adopt()
-    for _, leaf in leaves(tree):
-        for framework in imported:
-            address = framework.address_of(leaf)
-            if address is not None:
-                return framework, address
-    return None
+    return found
+
+
+def _places(frameworks: Sequence[Framework], tree: Any) -> list[_Place]:
+    """The accelerators that something in the tree lies on; where it is on none, the CPU's framework, if
+    any, and the accelerators that the process has opened."""
+    seen = dict.fromkeys(
+        _Place(framework, address, seen=True)
+        for _, leaf in leaves(tree)
+        for framework in frameworks
+        if (address := framework.address_of(leaf)) is not None
+    )
+    if accelerators := [place for place in seen if not place.is_cpu]:
+        return accelerators
+    opened = (
+        _Place(framework, address, seen=False)
+        for framework in frameworks
+        for address in framework.opened()
+    )
+    return [*list(seen)[:1], *opened]
 
 
 def _human(seconds: float) -> str:

@@ -124,7 +124,7 @@ class Worker:
         self._freeze_imports()
         self._framework, self._target, self._threads = framework, target, message["threads"]
         address = target.devices[0]
-        cache = framework.cache_bytes(address) or last_level_cache()
+        cache = framework.cache_bytes(address) or last_level_cache(self._threads)
         self._yardsticks = Yardsticks(framework, address, cache)
         view = framework.describe()
         self._send(
@@ -275,7 +275,7 @@ class Worker:
         assert self._framework is not None
         assert self._target is not None
         framework, address = self._framework, self._target.devices[0]
-        cache = framework.cache_bytes(address) or last_level_cache()
+        cache = framework.cache_bytes(address) or last_level_cache(self._threads)
         meter = CeilingMeter(framework, address, cache, self._tick_s, message["seconds"])
         try:
             found = meter.measure([dtype(name) for name in message["dtypes"]])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+import sys
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -42,7 +43,12 @@ def framework(calls: list[tuple[Any, ...]]) -> TorchFramework:
     made = TorchFramework()
     kinds = {kind: Recorder(kind, calls, kind != "cuda") for kind in ("cuda", "xpu", "mps")}
     backends = SimpleNamespace(mps=SimpleNamespace(is_available=lambda: True))
-    made._torch = SimpleNamespace(**kinds, backends=backends, OutOfMemoryError=OutOfMemoryError)
+    made._torch = SimpleNamespace(
+        **kinds,
+        backends=backends,
+        compiler=Recorder("compiler", calls, True),
+        OutOfMemoryError=OutOfMemoryError,
+    )
     return made
 
 
@@ -79,11 +85,34 @@ def test_the_peak_is_the_device_s_where_its_allocator_counts(
     assert framework.peak_memory("mps") is None
 
 
-def test_what_a_case_held_on_an_accelerator_is_given_back(
-    framework: TorchFramework, calls: list[tuple[Any, ...]]
+def test_only_accelerators_that_hold_memory_count_as_opened(
+    framework: TorchFramework, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def numbered(*held: int) -> SimpleNamespace:
+        return SimpleNamespace(
+            is_initialized=lambda: bool(held),
+            device_count=lambda: len(held),
+            memory_reserved=lambda index: held[index],
+        )
+
+    monkeypatch.setattr(framework._torch, "cuda", numbered(0, 512))
+    monkeypatch.setattr(framework._torch, "xpu", numbered())
+    assert framework.opened() == ["cuda:1", "mps"]
+
+
+@pytest.mark.parametrize("compiles", [False, True])
+def test_what_a_case_held_is_given_back_its_compiled_code_too(
+    framework: TorchFramework,
+    calls: list[tuple[Any, ...]],
+    compiles: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delitem(sys.modules, "torch._dynamo", raising=False)
+    if compiles:
+        monkeypatch.setitem(sys.modules, "torch._dynamo", ModuleType("torch._dynamo"))
     framework.release()
-    assert calls == [("mps.empty_cache",), ("xpu.empty_cache",)]
+    reset = [("compiler.reset",)] if compiles else []
+    assert calls == [*reset, ("mps.empty_cache",), ("xpu.empty_cache",)]
 
 
 @pytest.mark.parametrize(

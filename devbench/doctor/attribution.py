@@ -147,10 +147,12 @@ def _range(share: tuple[float, float]) -> str:
 def _causes(
     run: Run, machine: Mapping[str, Json], case: Case, row: Result, visits: Sequence[Measurement]
 ) -> Iterator[Cause]:
-    windows = [(Summary.from_json(visit.telemetry), visit.threads or 1) for visit in visits]
+    on_cpu = row.physical_device == "cpu"
+    windows = [
+        (Summary.from_json(visit.telemetry), (on_cpu and visit.threads) or 1) for visit in visits
+    ]
     placement = _mapping(run.info.environment.get("placement"))
     host = _mapping(machine.get("host"))
-    on_cpu = row.physical_device == "cpu"
     moves = row.bound == "link" or case.work.over.startswith(("h2d", "d2h"))
     # It is not known that all it needs lies in the GPU's memory, or it does not: gradients are exchanged.
     crosses = moves or row.bound is None or row.world_size > 1

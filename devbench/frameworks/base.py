@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -38,6 +38,8 @@ class Timer(Protocol):
     name: str
     #: True where every step of a block is timed on its own, by events on the device.
     per_step: bool
+    #: Seconds that its clock tells apart; None: those of the host's clock.
+    resolution_s: float | None
 
     def __call__(self, run: Callable[[], Any], block: int) -> tuple[float, ...]:
         """Run `block` steps in a row and return seconds a step: one figure (their mean) or `block`."""
@@ -52,6 +54,7 @@ class WallTimer:
     """
 
     per_step = False
+    resolution_s: float | None = None
 
     def __init__(self, synchronize: Callable[[], None] | None, waits: str) -> None:
         self._synchronize = synchronize
@@ -100,6 +103,10 @@ class Framework(Protocol):
         """The address that a tensor or a model lives on; None for anything else."""
         ...
 
+    def opened(self) -> Sequence[str]:
+        """Addresses of the accelerators that this process uses already; opens none."""
+        ...
+
     def describe(self) -> FrameworkView: ...
 
     def settings(self) -> Mapping[str, Json]:
@@ -119,11 +126,13 @@ class Framework(Protocol):
         ...
 
     def tensor(self, array: np.ndarray, dtype: DType, address: str) -> Any:
-        """A host array on the device: floats as `dtype`, other kinds as they are."""
+        """A host array on the device: floats as `dtype`, other kinds as they are. In memory of its own:
+        a step may write into it, and the array is what its output is held against."""
         ...
 
     def numpy(self, tensor: Any) -> np.ndarray | None:
-        """A result on the host, floats as float64; None when it is not one of this framework's."""
+        """A result on the host, floats as float64; None when it is not one of this framework's. In memory
+        of its own: the next step may write into the result."""
         ...
 
     def unsupported(self, dtype: DType, address: str) -> str | None:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import gc
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from devbench.frameworks.base import NO_TF32, FrameworkView, Timer, WallTimer
 from devbench.frameworks.probes import Probes
@@ -19,6 +19,11 @@ from devbench.model import DTYPES, Device, DType, Json, Target
 
 if TYPE_CHECKING:
     import numpy as np
+
+
+#: What an InternalError says when there is no memory left: of a tensor that is moved to a full GPU, and of
+#: the CUDA driver.
+_NO_MEMORY: Final = ("Dst tensor is not initialized", "CUDA_ERROR_OUT_OF_MEMORY")
 
 
 class TensorFlowFramework:
@@ -70,6 +75,15 @@ class TensorFlowFramework:
         if self._tf.is_tensor(value) and getattr(value, "device", ""):
             return str(value.device).split("device:")[-1]
         return None
+
+    def opened(self) -> Sequence[str]:
+        from tensorflow.python.eager import context
+
+        # Nothing public tells without opening them, after which no setting of theirs can be changed.
+        if not context.context()._initialized:
+            return []
+        gpus = self._tf.config.list_logical_devices("GPU")
+        return [gpu.name.split("device:")[-1] for gpu in gpus]
 
     def describe(self) -> FrameworkView:
         tf = self._tf
@@ -202,7 +216,12 @@ class TensorFlowFramework:
         return None if address.startswith("CPU") else 64 << 20
 
     def is_out_of_memory(self, error: BaseException) -> bool:
-        return isinstance(error, self._tf.errors.ResourceExhaustedError | MemoryError)
+        errors = self._tf.errors
+        if isinstance(error, errors.ResourceExhaustedError | MemoryError):
+            return True
+        return isinstance(error, errors.InternalError) and any(
+            words in str(error) for words in _NO_MEMORY
+        )
 
     def reset_peak_memory(self, address: str) -> None:
         if address.startswith("GPU"):

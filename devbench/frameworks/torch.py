@@ -7,7 +7,8 @@ on such a device.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -43,6 +44,8 @@ class EventTimer:
 
     name = "cuda events around queued steps"
     per_step = True
+    #: "With a resolution of around 0.5 microseconds": CUDA Runtime API, cudaEventElapsedTime.
+    resolution_s: float | None = 0.5e-6
 
     def __init__(self, torch: Any, address: str) -> None:
         self._torch = torch
@@ -102,6 +105,18 @@ class TorchFramework:
         if isinstance(value, self._torch.nn.Module):
             value = next(value.parameters(), None)
         return str(value.device) if isinstance(value, self._torch.Tensor) else None
+
+    def opened(self) -> Sequence[str]:
+        torch, found = self._torch, []
+        for kind in _NUMBERED:
+            module = getattr(torch, kind)
+            if module.is_initialized():
+                # Before torch 2.6 torch.xpu does not tell: then all of them.
+                held = getattr(module, "memory_reserved", lambda index: 1)
+                found += [f"{kind}:{one}" for one in range(module.device_count()) if held(one)]
+        if torch.backends.mps.is_available() and torch.mps.current_allocated_memory():
+            found.append("mps")
+        return found
 
     def describe(self) -> FrameworkView:
         torch = self._torch
@@ -230,18 +245,19 @@ class TorchFramework:
             self._set_tf32(False)
 
     def tensor(self, array: np.ndarray, dtype: DType, address: str) -> Any:
-        tensor = self._torch.from_numpy(array)
+        tensor = given = self._torch.from_numpy(array)
         if tensor.is_floating_point():
             tensor = tensor.to(getattr(self._torch, dtype.storage))
-        return tensor.to(address)
+        tensor = tensor.to(address)
+        # On a CPU it may still be the array. The copy is numpy's: large ones of its own lie in huge pages
+        # (`devbench.measure.kept`).
+        return self._torch.from_numpy(array.copy()) if tensor is given else tensor
 
     def numpy(self, tensor: Any) -> np.ndarray | None:
         if not isinstance(tensor, self._torch.Tensor):
             return None
-        tensor = tensor.detach().to("cpu")
-        if tensor.is_floating_point():
-            tensor = tensor.to(self._torch.float64)
-        return tensor.numpy()  # type: ignore[no-any-return]
+        kind = self._torch.float64 if tensor.is_floating_point() else tensor.dtype
+        return tensor.detach().to("cpu").to(kind, copy=True).numpy()  # type: ignore[no-any-return]
 
     def unsupported(self, dtype: DType, address: str) -> str | None:
         if address == "mps" and dtype.name == "float64":
@@ -306,8 +322,12 @@ class TorchFramework:
         return module if hasattr(module, "max_memory_allocated") else None
 
     def release(self) -> None:
-        gc.collect()
         torch = self._torch
+        if "torch._dynamo" in sys.modules:
+            # Compiled code is kept by code object, which cases share: a second size would be compiled for
+            # any size, and after eight of them a case runs eagerly.
+            torch.compiler.reset()
+        gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         if torch.backends.mps.is_available():

@@ -43,10 +43,14 @@ class Bench:
         """The axis of that name, else the framework's idiom."""
         return str(self.params.get("mode", self.framework.modes[0]))
 
+    def draw(self) -> dict[str, Any]:
+        """The inputs as host arrays."""
+        return draw(self.benchmark, self.params, self.seed, self.kept)
+
     @contextmanager
-    def build(self) -> Iterator[tuple[Step, dict[str, Any]]]:
-        """A fresh step on fresh inputs (given as host arrays); closed and released at the end."""
-        host = draw(self.benchmark, self.params, self.seed, self.kept)
+    def build(self, host: dict[str, Any] | None = None) -> Iterator[tuple[Step, dict[str, Any]]]:
+        """A fresh step on inputs (drawn unless given, as host arrays); closed and released at the end."""
+        host = self.draw() if host is None else host
         dtype = case_dtype(self.params)
         framework, address = self.framework, self.address
         context = Context(
@@ -81,7 +85,7 @@ class Bench:
 
     def _flushing(self, reset: Callable[[], None] | None) -> Callable[[], None]:
         """Before each step, untimed: overwrite the caches, after whatever the step itself resets."""
-        cache = self.framework.cache_bytes(self.address) or last_level_cache()
+        cache = self.framework.cache_bytes(self.address) or last_level_cache(self.threads)
         flush = self.framework.probes(self.address, cache).flush()
 
         def start_cold() -> None:

@@ -110,7 +110,7 @@ def _refuse_change(bench: Bench, step: Step, first: Any, dtype: DType | None, te
 def _on_host(bench: Bench, leaf: Any) -> np.ndarray:
     array = bench.framework.numpy(leaf)
     if array is None:
-        array = np.asarray(leaf)
+        array = np.array(leaf)  # the next step may write into it
     if array.dtype.kind not in "fiub":
         raise DeclarationError(
             f"the output of {bench.benchmark.name}.{bench.framework.name} holds a {type(leaf).__name__}, "

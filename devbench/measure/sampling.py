@@ -155,13 +155,14 @@ def warm_up(
 
 
 def median_half_width(samples: Sequence[float]) -> float:
-    """Relative half-width of the 95 % order-statistic interval of the median; infinite below six.
+    """Relative half-width of the 95 % order-statistic interval of the median; infinite below five.
 
     Ranks n/2 ∓ 0.98·√n, the normal approximation to the binomial (Hahn & Meeker, Statistical
-    Intervals, §5.2). It rules the stopping only and says nothing about the next process.
+    Intervals, §5.2); of five samples the smallest and the largest, which hold the median in 94 % of cases.
+    It rules the stopping only and says nothing about the next process.
     """
     count = len(samples)
-    if count < 6:
+    if count < 5:
         return math.inf
     ordered = sorted(samples)
     reach = 0.98 * math.sqrt(count)

@@ -25,14 +25,16 @@ from devbench.measure.yardstick import Yardstick, Yardsticks
 class Warm:
     """A case that is built, checked and warmed up: ready to be sampled.
 
-    sample: one call is one sample, or a block of them. facts: fields of a `Measurement` so far. threads:
-    those of this process that worked in the warm-up, by their ids, where it computes on a CPU.
+    sample: one call is one sample, or a block of them. peak_bytes: the most memory that it held; the
+    warm-up has shown it, and what is timed beside the samples is not the case's. facts: fields of a
+    `Measurement` so far. threads: those of this process that worked in the warm-up, by their ids, where
+    it computes on a CPU.
     """
 
     sample: Callable[[], Sequence[float]]
     yardstick: Yardstick
     step: Step
-    peak: Peak
+    peak_bytes: int | None
     facts: dict[str, Any]
     threads: tuple[int, ...]
 
@@ -57,9 +59,10 @@ def visit(
             start = time.perf_counter()
             samples = sampling.take_samples(warm.sample, limits, beside=warm.yardstick.burst)
             timing_s = time.perf_counter() - start
+            doing("closing")  # what follows is not in the window that is watched
             return warm.facts | {"samples": samples, "timing_s": timing_s} | closing(bench, warm)
 
-    return outcome(bench, measure) | {"clock_tick_s": tick_s}
+    return {"clock_tick_s": tick_s} | outcome(bench, measure)
 
 
 def outcome(bench: Bench, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -104,9 +107,11 @@ def warmed_up(
         # It holds memory that is not the case's.
         yardstick = yardsticks.beside(bench.benchmark.work(bench.params))
         doing("build")
-        peak = Peak(framework, address)
         start = time.perf_counter()
-        with bench.build() as (step, host):
+        host = bench.draw()
+        # The inputs on the host are not the case's: its output is held against them.
+        peak = Peak(framework, address)
+        with bench.build(host) as (step, _):
             framework.synchronize(address)
             facts: dict[str, Any] = {"build_s": time.perf_counter() - start}
             facts["input_bytes"] = held_bytes(host, dtype)
@@ -130,7 +135,8 @@ def warmed_up(
             worked = binding.watch(bench.bystanders)
             sample, more = _warm_up(step, timer, limits, tick_s, where)
             threads = worked() if address.lower().startswith("cpu") else ()
-            yield Warm(sample, yardstick, step, peak, facts | more, threads)
+            peak.pause()
+            yield Warm(sample, yardstick, step, peak.bytes, facts | more, threads)
 
 
 def _warm_up(
@@ -141,8 +147,10 @@ def _warm_up(
     block = 1 if alone else sampling.find_block(timer, step.run, tick_s)
     sample = sampling.sampler(step, timer, block, where)
     warm = sampling.warm_up(sample, limits)
+    own = step.clock is not None
     return sample, {
-        "clock": timer.name if step.clock is None else "the step's own clock",
+        "clock": "the step's own clock" if own else timer.name,
+        "clock_tick_s": tick_s if own or timer.resolution_s is None else timer.resolution_s,
         "block": 1 if timer.per_step else block,
         "warmup_s": time.perf_counter() - start,
         "warmup_steps": warm.steps * (1 if timer.per_step else block),
@@ -153,10 +161,9 @@ def _warm_up(
 
 def closing(bench: Bench, warm: Warm) -> dict[str, Any]:
     """What is asked for once the last sample is taken."""
-    warm.peak.pause()
     metrics = {} if warm.step.metrics is None else _metrics(bench, warm.step.metrics())
     # A step that works in other processes tells itself what they held.
-    peak = metrics.pop("peak_memory_bytes", warm.peak.bytes)
+    peak = metrics.pop("peak_memory_bytes", warm.peak_bytes)
     return {
         "yardstick": warm.yardstick.name,
         "yardstick_s": warm.yardstick.take(),

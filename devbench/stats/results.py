@@ -45,7 +45,10 @@ def _result(run: Run, case: Case, visits: Sequence[Measurement]) -> Result:
     errors = [visit.rel_error for visit in visits if visit.rel_error is not None]
     position = _roofline(run, case, timed)
     of_ceiling = position.ceiling_fraction if position.bound == "compute" else None
-    quality, doubts = judge(timed, of_ceiling, position.peak_fraction) if timed else (None, ())
+    on_cpu = facts.get("physical_device") == "cpu"
+    quality, doubts = (
+        judge(timed, of_ceiling, position.peak_fraction, on_cpu=on_cpu) if timed else (None, ())
+    )
     return Result(
         run_id=run.info.id,
         label=run.info.label,
@@ -78,7 +81,7 @@ def _result(run: Run, case: Case, visits: Sequence[Measurement]) -> Result:
         **_yardstick(timed),
         **_rates(case, timed),
         **asdict(position),
-        **_telemetry(case, timed),
+        **_telemetry(case, timed, on_cpu),
         metrics=_metrics(timed),
     )
 
@@ -158,7 +161,7 @@ def _metrics(timed: Sequence[Measurement]) -> dict[str, float | str]:
     }
 
 
-def _telemetry(case: Case, timed: Sequence[Measurement]) -> dict[str, Any]:
+def _telemetry(case: Case, timed: Sequence[Measurement], on_cpu: bool) -> dict[str, Any]:
     """Energy of a step, clock and temperature, over the rounds in which they were read."""
     watched = [(Summary.from_json(visit.telemetry), visit) for visit in timed if visit.telemetry]
     energies = [
@@ -166,7 +169,10 @@ def _telemetry(case: Case, timed: Sequence[Measurement]) -> dict[str, Any]:
         for summary, visit in watched
         if (
             found := energy(
-                summary, len(visit.samples) * visit.block, sum(visit.samples) * visit.block
+                summary,
+                len(visit.samples) * visit.block,
+                sum(visit.samples) * visit.block,
+                on_cpu=on_cpu,
             )
         )
         is not None

@@ -8,9 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from devbench.measure.ceilings import Ceilings
 from devbench.model import Work
+
+#: A footprint of so many times the cache streams from memory; of a smaller one a part may stay.
+STREAM: Final = 2
+#: How many times the cache the vectors are on which the bandwidth of memory is measured.
+PROBE: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +38,15 @@ def locate(
 ) -> Position:
     """The resource that would take longest at its ceiling, and its share of the measured time.
 
-    The least times are flops over the burst GEMM rate of the dtype, bytes over the copy bandwidth
-    (that of the cache where the footprint fits into it) or over the rate between host and device that
-    `Work.over` names, and one dispatch. peak_flops and peak_bytes
-    are the datasheet's. A fraction slightly above one means that the case beat the probe.
+    The least times are flops over the burst GEMM rate of the dtype, bytes over the copy bandwidth (that
+    inside the cache too, unless the footprint is twice the cache) or over the rate between host and device
+    that `Work.over` names, and one dispatch where there is anything to do. peak_flops and peak_bytes are
+    the datasheet's; nothing below four times the cache is held against the latter, which is memory's. A
+    fraction slightly above one means that the case beat the probe. Nothing is said where the clock read
+    zero.
     """
+    if seconds <= 0:
+        return Position()
     least: dict[str, float] = {}
     gemm = ceilings.gemm.get(dtype)
     if work.flops and gemm is not None:
@@ -46,7 +56,7 @@ def locate(
         return Position()  # what it waits for was not measured
     if work.bytes and bandwidth:
         least["memory" if work.over == "memory" else "link"] = work.bytes / bandwidth
-    if ceilings.dispatch_s and (work.flops is not None or work.bytes is not None):
+    if ceilings.dispatch_s and (work.flops or work.bytes):
         least["dispatch"] = ceilings.dispatch_s
     if not least or (work.flops and gemm is None):
         return Position()
@@ -54,28 +64,28 @@ def locate(
     peak = None
     if bound == "compute" and work.flops and dtype in peak_flops:
         peak = work.flops / seconds / peak_flops[dtype]
-    if bound == "memory" and work.bytes and peak_bytes and not _in_cache(work, ceilings):
+    if bound == "memory" and work.bytes and peak_bytes and _exceeds_cache(work, ceilings, PROBE):
         peak = work.bytes / seconds / peak_bytes
     return Position(bound, least[bound] / seconds, peak)
 
 
-def _in_cache(work: Work, ceilings: Ceilings) -> bool:
-    held = work.footprint or work.bytes
-    return (
-        held is not None and ceilings.cache_bytes is not None and held <= ceilings.cache_bytes / 2
-    )
+def _exceeds_cache(work: Work, ceilings: Ceilings, times: int) -> bool:
+    """Whether it holds at least so many times the cache; true of a cache that is not known."""
+    return (work.footprint or work.bytes or 0) >= times * (ceilings.cache_bytes or 0)
 
 
 def _bandwidth(work: Work, ceilings: Ceilings) -> float | None:
     if work.over != "memory":
         return ceilings.transfers.get(work.over)
-    if _in_cache(work, ceilings):
-        return ceilings.cached_copy
-    return max(filter(None, (ceilings.copy, ceilings.triad)), default=None)
+    found = [ceilings.copy, ceilings.triad]
+    if not _exceeds_cache(work, ceilings, STREAM):
+        found.append(ceilings.cached_copy)
+    return max(filter(None, found), default=None)
 
 
 def best(ceilings: list[Ceilings], own: Ceilings) -> Ceilings:
-    """The device's ceilings: the best that any framework reached on it. The dispatch stays one's own."""
+    """The device's ceilings: the best that any framework reached on it. The dispatch stays one's own. The
+    cache is the smallest that any of them takes it for: one that does not know it supposes a large one."""
     gemm = dict(own.gemm)
     for other in ceilings:
         for dtype, found in other.gemm.items():
@@ -91,6 +101,6 @@ def best(ceilings: list[Ceilings], own: Ceilings) -> Ceilings:
         triad=highest("triad"),
         cached_copy=highest("cached_copy"),
         dispatch_s=own.dispatch_s,
-        cache_bytes=own.cache_bytes,
+        cache_bytes=min(filter(None, (one.cache_bytes for one in (own, *ceilings))), default=None),
         transfers=own.transfers,
     )

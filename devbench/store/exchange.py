@@ -168,9 +168,9 @@ def _measurement(
 ) -> Measurement:
     measurement = from_json(Measurement, data, path)
     for i, sample in enumerate(measurement.samples):
-        if not LEAST <= sample <= MOST:
+        if sample != 0 and not LEAST <= sample <= MOST:
             raise Misfit(
-                f"{path}.samples[{i}]", f"is {shown(sample)}; a time must be a positive number"
+                f"{path}.samples[{i}]", f"is {shown(sample)}; a time must be a number from zero on"
             )
     if measurement.case_id not in places:
         raise Misfit(

@@ -12,7 +12,8 @@ from typing import Final
 
 import numpy as np
 
-#: Seconds that float32 holds to its full precision; nothing that is a time lies outside.
+#: Seconds that float32 holds to its full precision; no time but zero lies outside, which a coarse clock
+#: shows for what lasts less than its tick.
 LEAST: Final = 1e-37
 MOST: Final = 1e37
 
@@ -21,10 +22,10 @@ RAW: Final = -zlib.MAX_WBITS
 
 
 def pack(samples: Iterable[float]) -> bytes:
-    """Seconds to a blob. Raises ValueError for what is no time: zero, negative or not finite."""
+    """Seconds to a blob. Raises ValueError for what is no time: negative or not finite."""
     seconds = np.fromiter(samples, np.float64)
-    if not ((seconds >= LEAST) & (seconds <= MOST)).all():
-        raise ValueError("a sample must be a positive, finite number of seconds")
+    if not ((seconds == 0) | ((seconds >= LEAST) & (seconds <= MOST))).all():
+        raise ValueError("a sample must be a finite number of seconds, zero or more")
     lower, upper = seconds.astype("<f4").view("<u2").reshape(-1, 2).T
     deflate = zlib.compressobj(9, zlib.DEFLATED, RAW)
     planes = (upper >> 8).astype("u1").tobytes() + (upper & 0xFF).astype("u1").tobytes()

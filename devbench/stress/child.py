@@ -119,7 +119,7 @@ class Child:
     def _ceilings(self) -> None:
         framework, address = self._framework, self._address
         self._send("doing", key="bandwidth", tier=2)
-        cache = framework.cache_bytes(address) or last_level_cache()
+        cache = framework.cache_bytes(address) or last_level_cache(self._threads)
         try:
             found = CeilingMeter(
                 framework, address, cache, clock_tick(), self._effort.probe_s
@@ -131,7 +131,7 @@ class Child:
 
     def _sustain(self, place: Place) -> None:
         framework, address = self._framework, self._address
-        cache = framework.cache_bytes(address) or last_level_cache()
+        cache = framework.cache_bytes(address) or last_level_cache(self._threads)
         self._send("doing", key="sustained", tier=3, n=load_n(place), dtype=load_dtype(place).name)
         try:
             with framework.scope(address):

@@ -192,9 +192,13 @@ class Examination:
             return
         found = Ceilings.from_json(message["found"])
         yield found
-        disturbed = list(doubts(sampler.end_window(), self.threads))
+        disturbed = list(doubts(sampler.end_window(), self._needed_threads))
         judged = rates.bandwidths(found, self.roofs, disturbed, is_shared=self.is_cpu)
         yield self._check("bandwidth", 2, judged)
+
+    @property
+    def _needed_threads(self) -> int:
+        return self.threads if self.is_cpu else 1
 
     def _window(self, fields: dict[str, Any], sampler: Sampler) -> Loaded:
         summary = sampler.end_window()
@@ -202,7 +206,7 @@ class Examination:
         window = Window(
             **{**fields, "samples": tuple(fields["samples"])},
             telemetry=summary.to_json(),
-            doubts=tuple(doubts(summary, self.threads)),
+            doubts=tuple(doubts(summary, self._needed_threads)),
         )
         self.windows.append(window)
         assert self._now is not None

@@ -54,7 +54,8 @@ SWAPPED_PAGES: Final = 256
 def doubts(summary: Summary | Mapping[str, Json], threads: int) -> Iterator[str]:
     """Sentences ``word: figure`` on what disturbed the window; none for a clean one.
 
-    threads: CPU threads that the worker was given. A GPU's worker needs one, to feed the GPU.
+    threads: CPU threads that the step needs: those that the worker was given, or one to feed an
+    accelerator, as is taken for granted where a GPU was watched.
     """
     if not isinstance(summary, Summary):
         summary = Summary.from_json(summary)

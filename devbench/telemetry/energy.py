@@ -15,21 +15,24 @@ MOSTLY: Final = 0.9
 
 
 def energy(
-    summary: Summary | Mapping[str, Json], steps: int, timed_s: float
+    summary: Summary | Mapping[str, Json], steps: int, timed_s: float, *, on_cpu: bool
 ) -> tuple[float, str] | None:
     """Joules a step and the counter they come from, for a window in which `steps` steps were run, which
     took `timed_s` seconds together.
 
-    For GPUs the whole boards together, where each of them tells; for a CPU target the packages. None
-    otherwise: the host's energy is no stand-in for a GPU's. Idle power and others' work are in it.
-    None too where the steps were not nearly all that went on in the window.
+    For GPUs the whole boards together, where each of them tells; for a target on a CPU the packages. None
+    otherwise, also where nobody watches the accelerator: the host's energy is no stand-in for its own.
+    Idle power and others' work are in it. None too where the steps were not nearly all that went on in
+    the window.
     """
     if not isinstance(summary, Summary):
         summary = Summary.from_json(summary)
     if steps < 1 or timed_s < MOSTLY * summary.seconds:
         return None
-    boards = [board.energy_j for board in summary.gpus]
-    joules = [energy_j for energy_j in boards or [summary.host.energy_j] if energy_j is not None]
-    if len(joules) < max(1, len(boards)):
+    counters = [board.energy_j for board in summary.gpus]
+    if on_cpu:
+        counters = [summary.host.energy_j]
+    joules = [energy_j for energy_j in counters if energy_j is not None]
+    if not joules or len(joules) < len(counters):
         return None
-    return sum(joules) / steps, gpu.SOURCE if boards else rapl.SOURCE
+    return sum(joules) / steps, rapl.SOURCE if on_cpu else gpu.SOURCE

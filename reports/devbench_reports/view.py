@@ -178,7 +178,7 @@ def _interval(row: Result) -> Cell:
 
 
 def _spread(row: Result) -> Cell:
-    if row.median is None or row.within_p5 is None or row.within_p95 is None:
+    if not row.median or row.within_p5 is None or row.within_p95 is None:
         return Cell(fmt.NONE, None)
     value = (row.within_p95 - row.within_p5) / 2 / row.median
     return Cell(f"~{fmt.percent(value)}", value)

@@ -87,7 +87,6 @@ class Compile:
         synchronize = (
             None if ctx.device == "cpu" else torch.get_device_module(ctx.device).synchronize
         )
-        torch.compiler.reset()  # its compiled code is kept by code object, which models share
         caches = ExitStack()
         caches.enter_context(fresh_inductor_cache(dir=str(ctx.scratch)))
         folder = Path(os.environ["TORCHINDUCTOR_CACHE_DIR"])

@@ -112,12 +112,20 @@ class Transfer:
         if direction == "to_device":
             with tf.device("/CPU:0"):
                 host = tf.identity(source)
-            return lambda: tf.identity(host)  # a step runs in the scope of its device
+            return lambda: tf.identity(_afresh(host))  # a step runs in the scope of its device
         if direction == "to_host":
-            return lambda: source.numpy()
+            return lambda: memoryview(source)  # `numpy` would copy once more
         # tf.identity would hand out the same memory.
         copy = ctx.compile(lambda source: tf.raw_ops.DeepCopy(x=source))
         return Step(lambda: copy(source), metrics=_of_a_cpu(kind))
+
+
+def _afresh(tensor: Any) -> Any:
+    """The same memory under another handle: a tensor of TensorFlow remembers its copies on other devices,
+    so that moving it a second time would move nothing."""
+    import tensorflow as tf
+
+    return tf.experimental.dlpack.from_dlpack(tf.experimental.dlpack.to_dlpack(tensor))
 
 
 def refuse(kind: str, size: int, direction: str, memory: str) -> None:
@@ -182,7 +190,7 @@ class TransferPeer:
 
         def copy() -> Any:
             with tf.device(there):
-                return tf.identity(source)
+                return tf.identity(_afresh(source))
 
         return copy
 

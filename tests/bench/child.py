@@ -56,7 +56,7 @@ def ceiling() -> None:
 
 
 def _devbench(framework: Framework) -> float:
-    meter = CeilingMeter(framework, "cpu", last_level_cache(), clock_tick(), PROBE_S)
+    meter = CeilingMeter(framework, "cpu", last_level_cache(THREADS), clock_tick(), PROBE_S)
     return meter.measure([dtype("float32")]).gemm["float32"].burst
 
 

@@ -72,3 +72,17 @@ def test_events_agree_with_the_wall_clock(n: int) -> None:
     words = [sys.executable, "-P", "-c", textwrap.dedent(script), str(n)]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert 0.98 < float(done.stdout) < 1.02
+
+
+@pytest.mark.tensorflow
+def test_tensorflow_moves_to_the_gpu_no_faster_than_the_link_allows(
+    devbench_cli: DevBench,
+) -> None:
+    """A tensor that was moved before is found there: the second move then reads microseconds."""
+    done = devbench_cli("run", "matmul[n=256]", "--quick", "--json", timeout=300)
+    assert done.returncode == 0, done.stderr
+    targets = json.loads(done.stdout)["run"]["environment"]["targets"]
+    torch = targets["torch:cuda:0"]["ceilings"]["transfers"]
+    tensorflow = targets["tensorflow:GPU:0"]["ceilings"]["transfers"]
+    assert tensorflow["h2d"] <= 1.2 * torch["h2d_pinned"]
+    assert tensorflow["d2h"] <= 1.2 * torch["d2h_pinned"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -103,3 +106,61 @@ def test_an_output_without_a_number_in_it_is_named_with_its_line(
 def test_a_value_where_the_reference_has_names_is_told_as_such(tmp_path: Path) -> None:
     found = checked(lambda x: Step(lambda: {"y": x}), "function", tmp_path)
     assert found["numerics_detail"] == "the output lacks a lone value and has besides y"
+
+
+#: Steps of torch on a CPU, where a tensor may lie in the very memory of a host array.
+IN_PLACE = """
+import json
+from pathlib import Path
+import numpy as np, torch
+from devbench import Step, benchmark
+from devbench.errors import DeclarationError
+from devbench.frameworks.torch import TorchFramework
+from devbench.measure.bench import Bench
+from devbench.measure.check import check, write_reference
+
+framework = TorchFramework()
+framework.start(None, 1)
+
+def told(make, reference):
+    class Declared:
+        def inputs(self, rng):
+            return {"x": rng.standard_normal(8), "n": np.arange(8)}
+
+        def torch(self, ctx, x, n):
+            return make(x, n)
+
+    Declared.reference = reference
+    one = benchmark(name="declared", axes={})(Declared)
+    if callable(reference):
+        write_reference(one, {}, 0, Path("expected"), None)
+    bench = Bench(one, {}, framework, ("cpu",), 1, 0, Path())
+    with bench.build() as (step, host):
+        try:
+            return check(bench, step, host, step.run(), Path("expected"))["numerics"]
+        except DeclarationError as error:
+            return str(error)
+
+array = np.arange(8)
+print(json.dumps({
+    "doubles": told(lambda x, n: lambda: (x.mul_(2), n), "exact"),
+    "counts": told(lambda x, n: lambda: torch.add(n, 1, out=n), lambda self, n: n + 1),
+    "counts in numpy": told(lambda x, n: lambda: np.add(array, 1, out=array), lambda self, n: n + 1),
+}))
+"""
+
+
+@pytest.mark.torch
+def test_a_step_of_torch_that_writes_into_its_inputs_on_a_cpu_is_not_held_against_itself(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "in_place.py"
+    file.write_text(IN_PLACE)
+    done = subprocess.run(
+        [sys.executable, str(file)], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["doubles"] == "mismatch"
+    for name in ("counts", "counts in numpy"):
+        assert "gives another output at its second call" in told[name], name

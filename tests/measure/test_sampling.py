@@ -65,6 +65,7 @@ class FakeTimer:
 
     def __init__(self, clock: Clock, wait_s: float = 0.0, per_step: bool = False) -> None:
         self.clock, self.wait_s, self.per_step = clock, wait_s, per_step
+        self.resolution_s: float | None = None
         self.blocks: list[int] = []
 
     def __call__(self, run: Callable[[], Any], block: int) -> tuple[float, ...]:
@@ -314,7 +315,7 @@ def test_the_stopping_interval_ignores_the_order_of_the_samples(
     shuffled = list(samples)
     rng.shuffle(shuffled)
     assert median_half_width(shuffled) == median_half_width(samples)
-    assert len(samples) >= 6 or median_half_width(samples) == math.inf
+    assert len(samples) >= 5 or median_half_width(samples) == math.inf
 
 
 def test_a_median_of_zero_is_never_precise() -> None:

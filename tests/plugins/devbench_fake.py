@@ -39,6 +39,9 @@ class FakeFramework:
     def address_of(self, value: Any) -> str | None:
         return None
 
+    def opened(self) -> Sequence[str]:
+        return []
+
     def describe(self) -> FrameworkView:
         devices = [Device("fake", "cpu", "cpu", "CPU", "cpu")]
         devices += [
@@ -61,10 +64,10 @@ class FakeFramework:
         return nullcontext()
 
     def tensor(self, array: np.ndarray, dtype: DType, address: str) -> Any:
-        return array
+        return array.copy()
 
     def numpy(self, tensor: Any) -> np.ndarray | None:
-        return np.asarray(tensor) if isinstance(tensor, np.ndarray | np.generic) else None
+        return np.array(tensor) if isinstance(tensor, np.ndarray | np.generic) else None
 
     def unsupported(self, dtype: DType, address: str) -> str | None:
         return "no bfloat16 here" if dtype.name == "bfloat16" else None

@@ -149,7 +149,14 @@ def test_the_recorded_size_axis_wins_over_the_one_with_more_values() -> None:
 
 
 @pytest.mark.parametrize(
-    "rows", [[], factory.troubled()[:1], [factory.result()]], ids=["0", "skipped", "1"]
+    "rows",
+    [
+        [],
+        factory.troubled()[:1],
+        [factory.result()],
+        [factory.result(median=0.0, flops=None), factory.result(params={"n": 2})],
+    ],
+    ids=["0", "skipped", "1", "a clock that read zero"],
 )
 def test_a_page_is_written_for_any_number_of_rows(rows: list[Result]) -> None:
     found = page(rows)

@@ -136,7 +136,7 @@ def test_reasons_are_collected_and_the_worst_decides() -> None:
         visit(
             steady=False,
             trend=0.2,
-            samples=(1e-6, 2e-6),
+            samples=(4e-7, 9e-7),
             threads_used=9.0,
             numerics="mismatch",
             numerics_detail="output is off by inf",
@@ -162,7 +162,11 @@ def test_reasons_are_collected_and_the_worst_decides() -> None:
         {"samples": around(1e-3, count=5)},
         {"samples": around(2.6e-5)},  # a step got faster than when its block was chosen
         {"samples": around(1e-7), "block": 500},
-        {"samples": around(2e-6), "clock": "cuda events around queued steps"},
+        {
+            "samples": around(1.1e-5),
+            "clock_tick_s": 5e-7,
+            "clock": "cuda events around queued steps",
+        },
         {"samples": around(1e-6), "clock_tick_s": None},
         {"numerics": "unchecked", "rel_error": None},
         {"numerics": None},
@@ -188,9 +192,20 @@ def test_the_spread_inside_a_lone_round_is_called_what_it_is() -> None:
     assert reason.endswith("inside the one round")
 
 
-def test_a_lone_round_of_few_samples_has_no_interval_to_doubt() -> None:
+def test_a_lone_round_of_five_samples_is_doubted_for_the_range_of_them_all() -> None:
     _, reasons = judge([visit(samples=(1e-3, 2e-3, 3e-3, 4e-3, 9e-3))])
-    assert reasons == ()
+    assert reasons == ("wide-interval: ±133% inside the one round",)
+
+
+def test_events_that_are_a_few_of_their_own_ticks_are_doubted() -> None:
+    events = "cuda events around queued steps"
+    _, reasons = judge([visit(samples=around(5e-6), clock_tick_s=5e-7, clock=events)])
+    assert reasons == ("below-resolution: a sample of 5e-06 s is 10 ticks of the clock",)
+
+
+def test_fewer_samples_are_doubted_for_their_number_and_have_no_interval() -> None:
+    _, reasons = judge([visit(samples=(1e-3, 2e-3, 3e-3, 9e-3))])
+    assert reasons == ("few-samples: 4 in a round",)
 
 
 def test_a_mismatch_without_a_tolerance_is_still_told() -> None:

@@ -342,6 +342,31 @@ def test_the_first_call_and_the_warm_up_are_medians_and_memory_the_most() -> Non
     assert (result.first_call_s, result.warmup_s, result.peak_memory_bytes) == (0.2, 0.2, 7)
 
 
+# ---- energy, and the host beside an accelerator
+
+BUSY = {
+    "seconds": 0.05,
+    "samples": 5,
+    "host": {"cpus": 8, "cores": 8, "others_busy": 4.0, "energy_j": 150.0},
+    "gpus": [],
+}
+
+
+@pytest.mark.parametrize(
+    ("physical", "energy_j", "word"),
+    [("cpu", 30.0, "noisy-neighbour"), ("xpu:0", None, None), ("GPU-1 + GPU-2", None, None)],
+)
+def test_the_host_s_energy_and_cores_are_those_of_a_cpu_alone(
+    physical: str, energy_j: float | None, word: str | None
+) -> None:
+    """An accelerator that nobody watches (ROCm, XPU, MPS) has no energy, and one thread feeds it."""
+    watched = run([case()], [visit(case(), threads=8, telemetry=BUSY)])
+    watched.info.environment["targets"][str(CPU)]["physical_device"] = physical
+    (row,) = summarize(watched)
+    assert row.energy_j == energy_j
+    assert [reason.split(":")[0] for reason in row.quality_reasons] == ([word] if word else [])
+
+
 # ---- rates
 
 

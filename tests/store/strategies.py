@@ -46,7 +46,7 @@ _params = st.dictionaries(_name, st.booleans() | st.integers() | _number | _name
     lambda values: tuple(values.items())
 )
 _cases = st.builds(Case, suite=_name, benchmark=_name, params=_params, target=_targets, work=_works)
-_samples = st.floats(1e-9, 1e6).map(float32)
+_samples = st.just(0.0) | st.floats(1e-9, 1e6).map(float32)
 _facts = _object.map(rounded)
 _maybe = (st.none() | st.floats(allow_nan=False)).map(rounded)
 

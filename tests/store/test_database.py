@@ -143,9 +143,9 @@ def test_what_belongs_to_no_run_or_no_plan_is_refused(location: str) -> None:
             store.finish_run("none", "complete", "2026-01-31T12:00:00+00:00")
         with pytest.raises(StoreError, match=r"holds a run .* already"):
             store.create_run(example_info(), [])
-        with pytest.raises(ValueError, match="positive"):
+        with pytest.raises(ValueError, match="zero or more"):
             store.add_measurement(
-                example_info().id, example_measurement(example_case(), 7, samples=(0.0,))
+                example_info().id, example_measurement(example_case(), 7, samples=(-1.0,))
             )
         assert store.load(None) == example_run()
 

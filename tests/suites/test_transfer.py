@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -67,3 +69,29 @@ def test_bytes_cross_a_link_once_and_one_memory_twice() -> None:
     crossing = TRANSFER[0].work(WITHIN | {"direction": "to_host"})
     assert crossing.bytes == PEER[0].work({"size": 2**16, "world_size": 2}).bytes == 2**16
     assert TRANSFER[0].work(WITHIN).bytes == 2 * 2**16
+
+
+#: On a CPU, whose two sides are one memory: what is asked for can be seen, though no link is crossed.
+AFRESH = """
+import numpy as np, tensorflow as tf
+from devbench.frameworks.tensorflow_probes import TensorFlowProbes, afresh
+from devbench_suites.transfer import _afresh
+
+tensor = tf.random.uniform((1024,))
+for again in (afresh(tf, tensor), _afresh(tensor)):
+    assert again is not tensor and again._id != tensor._id
+    assert np.shares_memory(memoryview(again), memoryview(tensor))
+steps = TensorFlowProbes(tf, "GPU:0", 1 << 20).transfers(1024)
+assert steps["h2d"]().shape == (1024,)
+first, second = (np.asarray(steps["d2h"]()) for _ in range(2))
+assert first.dtype == np.float32 and (first == second).all() and first.any()
+"""
+
+
+@pytest.mark.tensorflow
+def test_a_tensor_that_is_moved_again_is_not_found_where_it_was_moved_to_before() -> None:
+    """TensorFlow keeps the copies of a tensor with its handle; the memory under a new one has none."""
+    done = subprocess.run(
+        [sys.executable, "-c", AFRESH], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,116 @@
+"""A visit to a case, with a framework that is numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from devbench import Context, Step, benchmark
+from devbench.frameworks.base import Timer, WallTimer
+from devbench.frameworks.probes import Probe, Probes
+from devbench.measure.bench import Bench
+from devbench.measure.sampling import Limits
+from devbench.measure.visit import visit
+from devbench.measure.yardstick import Yardsticks
+from devbench.model import DType
+from tests.plugins.devbench_fake import FakeFramework, FakeProbes
+
+LIMITS = Limits(warmup_s=0.02, share_s=0.02)
+
+
+def visited(
+    make: Callable[[], Step],
+    folder: Path,
+    framework: FakeFramework | None = None,
+    doing: Callable[[str], None] = lambda phase: None,
+    drawing: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """The facts of one visit to a case whose step this makes."""
+
+    class Declared:
+        def inputs(self, rng: np.random.Generator) -> dict[str, Any]:
+            drawing()
+            return {"x": rng.random(4)}
+
+        def fake(self, ctx: Context, x: np.ndarray) -> Step:
+            return make()
+
+    framework = framework or FakeFramework()
+    one = benchmark(name="declared", axes={})(Declared)
+    bench = Bench(one, {}, framework, ("cpu",), 1, 0, folder)
+    facts = visit(bench, LIMITS, 5e-8, None, Yardsticks(framework, "cpu", 1 << 16), doing)
+    assert facts["status"] == "ok", facts
+    return facts
+
+
+def test_what_a_case_does_when_it_is_closed_comes_after_its_timing_is_told_to_be_over(
+    tmp_path: Path,
+) -> None:
+    """The parent watches from ``timing`` to the next phase: energy and stolen time are those of steps."""
+    told: list[str] = []
+
+    def metrics() -> dict[str, float]:
+        told.append("metrics")
+        return {}
+
+    def make() -> Step:
+        return Step(lambda: None, metrics=metrics, close=lambda: told.append("close"))
+
+    visited(make, tmp_path, doing=told.append)
+    assert told == ["build", "warm-up", "timing", "closing", "metrics", "close"]
+
+
+class Counting(FakeFramework):
+    """Its allocator counts: the step takes 1000 bytes for a moment, the yardstick 64 MB."""
+
+    def __init__(self) -> None:
+        self.top = 0
+
+    def take(self, count: int) -> None:
+        self.top = max(self.top, count)
+
+    def reset_peak_memory(self, address: str) -> None:
+        self.top = 0
+
+    def peak_memory(self, address: str) -> int | None:
+        return self.top
+
+    def probes(self, address: str, cache_bytes: int) -> Probes:
+        counting = self
+
+        class Hungry(FakeProbes):
+            def gemm(self, n: int, dtype: DType) -> Probe:
+                return lambda: counting.take(64 << 20)
+
+        return Hungry(cache_bytes)
+
+
+def test_what_drawing_and_the_yardstick_take_is_not_the_memory_of_the_case(tmp_path: Path) -> None:
+    framework = Counting()
+    facts = visited(
+        lambda: Step(lambda: framework.take(1000)),
+        tmp_path,
+        framework,
+        drawing=lambda: framework.take(5000),
+    )
+    assert framework.top == 64 << 20
+    assert facts["peak_memory_bytes"] == 1000
+
+
+class Coarse(FakeFramework):
+    """Its timer's clock tells half a microsecond apart, as device events do."""
+
+    def timer(self, address: str) -> Timer:
+        timer = WallTimer(None, "calls block")
+        timer.resolution_s = 5e-7
+        return timer
+
+
+def test_the_tick_is_that_of_the_clock_that_timed(tmp_path: Path) -> None:
+    assert visited(lambda: Step(lambda: None), tmp_path)["clock_tick_s"] == 5e-8
+    assert visited(lambda: Step(lambda: None), tmp_path, Coarse())["clock_tick_s"] == 5e-7
+    own = visited(lambda: Step(lambda: None, clock=lambda: 1e-3), tmp_path, Coarse())
+    assert own["clock_tick_s"] == 5e-8
