@@ -10,8 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-import platformdirs
-
 import devbench
 from devbench import environment, registry
 from devbench.crossover import bisect, refuse_without_pairs
@@ -31,6 +29,7 @@ from devbench.frameworks.base import Framework
 from devbench.memory import free_bytes
 from devbench.model import Case, Device, Json, Measurement, Run, RunInfo, Target
 from devbench.plan import choose, expand, find_targets, make_cases, parse_overrides
+from devbench.process import log_path
 from devbench.registry import Catalog, Source
 from devbench.runner import Runner, utc_now
 from devbench.settings import Settings
@@ -71,8 +70,7 @@ class Session:
 
     @property
     def log(self) -> Path:
-        """Where the workers' chatter goes."""
-        return platformdirs.user_log_path("devbench", ensure_exists=True) / f"{self.info.id}.log"
+        return log_path(self.info.id)
 
 
 def prepare(request: Request) -> Session:
