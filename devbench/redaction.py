@@ -32,6 +32,10 @@ COMMON: Final = frozenset(
     )
 )
 
+#: What stands for the name of a host, and for that of a person.
+HOST: Final = "host"
+USER: Final = "user"
+
 #: Keys whose whole value is a name of a host or a person, or a number that is given to one device.
 HOST_KEYS: Final = frozenset({"hostname", "host_name", "proc/sys/kernel/hostname", "HOSTNAME"})
 USER_KEYS: Final = frozenset({"user", "username", "USER", "LOGNAME"})
@@ -105,7 +109,7 @@ class Redactor:
                 self._serial(said[2])
         self._names = {
             name: word
-            for word, found in (("user", users), ("host", hosts))
+            for word, found in ((USER, users), (HOST, hosts))
             for name in found
             if len(name) > 1 and name.lower() not in COMMON
         }
@@ -148,7 +152,7 @@ class Redactor:
         if names and self._names:
             text = self._name.sub(lambda match: self._names[match[0]], text)
         return _HOME.sub(
-            lambda match: match[0] if match[2].lower() in COMMON else f"{match[1]}user", text
+            lambda match: match[0] if match[2].lower() in COMMON else f"{match[1]}{USER}", text
         )
 
     def _stand_in(self, kind: str, original: str, form: Callable[[int], str]) -> str:
