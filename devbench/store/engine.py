@@ -41,7 +41,8 @@ def open_engine(location: str | None, *, create: bool) -> tuple[sa.Engine, str]:
         _begin_explicitly(engine)
     else:
         try:
-            engine = sa.create_engine(url, json_serializer=records.dumps)
+            # A server ends what was idle for long, as a connection is while a case is measured.
+            engine = sa.create_engine(url, json_serializer=records.dumps, pool_pre_ping=True)
         except ImportError as error:
             reason = str(error).splitlines()[0]
             raise StoreError(
