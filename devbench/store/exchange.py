@@ -21,14 +21,10 @@ from pathlib import Path
 from typing import Final
 
 from devbench import __version__
-from devbench.detection.peaks import Peak
-from devbench.detection.records import Host
 from devbench.errors import RunFileError
-from devbench.measure.ceilings import Ceilings
 from devbench.model import Case, Json, Measurement, Run, RunInfo
 from devbench.store.records import Misfit, dumps, from_json, shown, to_json
 from devbench.store.samples import LEAST, MOST
-from devbench.telemetry.records import GpuSummary, HostSummary, Summary
 
 SCHEMA: Final = "devbench.run/1"
 MAX_BYTES: Final = 512 * 2**20
@@ -155,6 +151,11 @@ def _run(data: Mapping[str, Json]) -> Run:
 
 def _check_environment(told: Mapping[str, Json]) -> None:
     """What of it is read later as what it is; a version that does not say something leaves it out."""
+    # Here, since most verbs read no file and these bring what reads GPUs with them.
+    from devbench.detection.peaks import Peak
+    from devbench.detection.records import Host
+    from devbench.measure.ceilings import Ceilings
+
     path = "run.environment"
     for name in ("machine", "targets", "variables"):
         _object(f"{path}.{name}", told.get(name, {}))
@@ -171,6 +172,8 @@ def _check_environment(told: Mapping[str, Json]) -> None:
 
 
 def _check_telemetry(told: Mapping[str, Json], path: str) -> None:
+    from devbench.telemetry.records import GpuSummary, HostSummary, Summary
+
     host = _as_far_as_known(HostSummary, told.get("host"), f"{path}.host")
     gpus = tuple(
         _as_far_as_known(GpuSummary, gpu, f"{path}.gpus[{i}]")
