@@ -15,6 +15,7 @@ from devbench.detection import Nvml, NvmlError
 from devbench.detection.files import read_line, read_text
 from devbench.detection.nvml import Pynvml
 from devbench.model import Json
+from devbench.redaction import without_password
 
 #: Environment variables that change speed or visibility of devices. Only these are recorded: others
 #: may hold secrets, among them NVIDIA_API_KEY and Terraform's TF_VAR_* and TF_TOKEN_*.
@@ -111,12 +112,6 @@ def allowed_variables(environ: Mapping[str, str]) -> dict[str, str]:
         for name, value in sorted(environ.items())
         if any(fnmatchcase(name, pattern) for pattern in ALLOWED)
     }
-
-
-def without_password(word: str) -> str:
-    """The word with the password of a database URL masked, as in ``--store postgresql://…``."""
-    word = re.sub(r"(://[^:/@\s]*):\S*@", r"\1:***@", word)
-    return re.sub(r"([?&]password=)[^&\s]*", r"\1***", word)
 
 
 def git_state() -> Json:

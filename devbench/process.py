@@ -8,14 +8,21 @@ import queue
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+import platformdirs
 
 from devbench.detection.files import read_text
 from devbench.errors import DevbenchError
 from devbench.protocol import Message, ProtocolError, decode, encode
+
+#: How long a log is kept that nothing is written to: 30 days.
+KEPT_S: Final = 30 * 86400.0
 
 
 def oom_kills(root: Path = Path("/")) -> int | None:
@@ -29,6 +36,21 @@ def oom_kills(root: Path = Path("/")) -> int | None:
         if name == "oom_kill":
             return int(count)
     return None
+
+
+def log_path(name: str) -> Path:
+    """Where the chatter of workers goes: the user's folder of logs, or that for temporary files where
+    there can be none. Logs that nothing was written to for long are removed."""
+    folder = platformdirs.user_log_path("devbench")
+    with contextlib.suppress(OSError):  # a home that is not there, or cannot be written
+        folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        return Path(tempfile.gettempdir()) / f"devbench-{name}.log"
+    for log in folder.glob("*.log"):
+        with contextlib.suppress(FileNotFoundError):  # another run removed it
+            if log.stat().st_mtime < time.time() - KEPT_S:
+                log.unlink()
+    return folder / f"{name}.log"
 
 
 class WorkerGone(DevbenchError):
@@ -126,8 +148,8 @@ class WorkerProcess:
     def _last_words(self) -> str:
         """The last line that the worker wrote to the log, as a clue."""
         with self._log.open("rb") as log:
-            log.seek(self._log_start)
-            lines = log.read()[-4000:].decode(errors="replace").strip().splitlines()
+            log.seek(max(self._log_start, log.seek(0, os.SEEK_END) - 4000))
+            lines = log.read().decode(errors="replace").strip().splitlines()
         return f"; last words: {lines[-1][:300]}" if lines else ""
 
     def kill(self) -> None:

@@ -32,6 +32,10 @@ COMMON: Final = frozenset(
     )
 )
 
+#: What stands for the name of a host, and for that of a person.
+HOST: Final = "host"
+USER: Final = "user"
+
 #: Keys whose whole value is a name of a host or a person, or a number that is given to one device.
 HOST_KEYS: Final = frozenset({"hostname", "host_name", "proc/sys/kernel/hostname", "HOSTNAME"})
 USER_KEYS: Final = frozenset({"user", "username", "USER", "LOGNAME"})
@@ -53,6 +57,10 @@ _MAC = re.compile(r"(?<![0-9a-zA-Z:])(?:[0-9a-f]{2}:){5}[0-9a-f]{2}(?![0-9a-zA-Z
 _IPV4 = re.compile(r"(?<![\w.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![\w.]*\w)")
 _IPV6 = re.compile(r"(?<![\w:.])[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7}(?![\w:])", re.IGNORECASE)
 _HOME = re.compile(r"(/home/|/Users/|\\Users\\|/export/home/)([^/\\\s:;,\"'<>]+)")
+#: Account and server of a URL. A page of the web is nobody's, unless it is asked for by an account.
+_AUTHORITY = re.compile(r"(?<![a-z0-9+.-])([a-z][a-z0-9+.-]*://)([^\s/?#@]*@)?([\w.-]*)", re.I)
+#: The same said by a URL's parameters, as libpq takes them.
+_PARAMETER = re.compile(r"([?&])(host|user)=([^&\s]*)")
 _SERIAL = re.compile(r"serial", re.IGNORECASE)
 #: The same said in a text: ``Serial Number : 0324218012345``. A console or a bus that is serial has none.
 _SERIAL_SAID = re.compile(
@@ -73,6 +81,12 @@ def names_here() -> set[str]:
     with suppress(OSError, KeyError, RuntimeError, ImportError):  # a user id without an account
         names |= {getpass.getuser(), Path.home().name}
     return names - {""}
+
+
+def without_password(word: str) -> str:
+    """The word with the password of a database URL masked, as in ``--store postgresql://…``."""
+    word = re.sub(r"(://[^:/@\s]*):\S*@", r"\1:***@", word)
+    return re.sub(r"([?&](?:ssl)?password=)[^&\s]*", r"\1***", word)
 
 
 def redact(value: Any, names: Iterable[str] = ()) -> Any:
@@ -105,7 +119,7 @@ class Redactor:
                 self._serial(said[2])
         self._names = {
             name: word
-            for word, found in (("user", users), ("host", hosts))
+            for word, found in ((USER, users), (HOST, hosts))
             for name in found
             if len(name) > 1 and name.lower() not in COMMON
         }
@@ -143,12 +157,13 @@ class Redactor:
             text = self._known_serial.sub(lambda match: self._serial(match[0]), text)
         text = _HEX.sub(self._hex, text)
         text = _MAC.sub(self._mac, text)
+        text = _PARAMETER.sub(self._parameter, _AUTHORITY.sub(self._authority, text))
         if not versions:
             text = _IPV6.sub(self._address, _IPV4.sub(self._address, text))
         if names and self._names:
             text = self._name.sub(lambda match: self._names[match[0]], text)
         return _HOME.sub(
-            lambda match: match[0] if match[2].lower() in COMMON else f"{match[1]}user", text
+            lambda match: match[0] if match[2].lower() in COMMON else f"{match[1]}{USER}", text
         )
 
     def _stand_in(self, kind: str, original: str, form: Callable[[int], str]) -> str:
@@ -183,6 +198,17 @@ class Redactor:
         form = "02:00:00:00:{:02x}:{:02x}"
         return self._stand_in("mac", match[0].lower(), lambda n: form.format(n >> 8 & 255, n & 255))
 
+    def _authority(self, match: re.Match[str]) -> str:
+        scheme, account, host = match[1], match[2] or "", match[3]
+        if not account and scheme.lower() in ("http://", "https://"):
+            return match[0]
+        user, colon, _ = account.rstrip("@").partition(":")
+        password = f"{colon}***" if colon else ""
+        return f"{scheme}{_plain(user, USER)}{password}{'@' if account else ''}{_plain(host, HOST)}"
+
+    def _parameter(self, match: re.Match[str]) -> str:
+        return f"{match[1]}{match[2]}={_plain(match[3], match[2])}"
+
     def _address(self, match: re.Match[str]) -> str:
         """Addresses that stand for no machine stay; the others become those kept for documents:
         https://www.rfc-editor.org/rfc/rfc5737 and rfc3849."""
@@ -199,6 +225,12 @@ class Redactor:
         if address.version == 4:
             return self._stand_in("ipv4", str(address), lambda n: f"192.0.2.{n % 256}")
         return self._stand_in("ipv6", str(address), lambda n: f"2001:db8::{n:x}")
+
+
+def _plain(name: str, stand_in: str) -> str:
+    """The stand-in of a name; what is none (nothing, an address, a folder of sockets) stays."""
+    is_name = re.search(r"[^\W\d]", name) and not name.startswith("/")
+    return stand_in if is_name and name.lower() not in COMMON else name
 
 
 def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:

@@ -43,6 +43,21 @@ class Sink(Protocol):
     def update_environment(self, run_id: str, environment: Mapping[str, Json]) -> None: ...
 
 
+def is_due(case: Case, round_: int, done: Mapping[tuple[str, int], Measurement]) -> bool:
+    """Whether that visit is still to be made: later rounds repeat only what the first could measure."""
+    first = done.get((case.id, 0))
+    return (case.id, round_) not in done and (first is None or first.status == "ok")
+
+
+def visits_left(
+    cases: Sequence[Case], rounds: int, done: Mapping[tuple[str, int], Measurement]
+) -> list[tuple[Case, int]]:
+    """Each case with a round in which it is still to be visited."""
+    return [
+        (case, round_) for case in cases for round_ in range(rounds) if is_due(case, round_, done)
+    ]
+
+
 class WorkerFailed(Exception):
     """The framework did not start in a worker; the reason becomes the row of each of its cases."""
 
@@ -109,7 +124,7 @@ class Runner:
         waiting = [
             case
             for case in order(self._own(target), sizes, round_, self.settings.seed)
-            if (case.id, round_) not in self.done and self._is_worth(case, round_)
+            if is_due(case, round_, self.done)
         ]
         while waiting:
             if self._time_is_up():
@@ -143,11 +158,6 @@ class Runner:
                     )
                 return True
         return True
-
-    def _is_worth(self, case: Case, round_: int) -> bool:
-        """Later rounds repeat only what the first one could measure."""
-        first = self.done.get((case.id, 0))
-        return round_ == 0 or (first is not None and first.status == "ok")
 
     def _time_is_up(self) -> bool:
         return self._deadline is not None and time.monotonic() >= self._deadline
@@ -232,23 +242,18 @@ class Runner:
         )
         self.sink.add_measurement(self.run_id, measurement)
         self.done[case.id, round_] = measurement
-        total = len(self.done) + self._visits_left()
+        total = len(self.done) + len(self._visits_left())
         self.tell(Done(case, measurement, len(self.done), total))
 
-    def _visits_left(self) -> int:
-        return sum(
-            (case.id, round_) not in self.done
-            and not ((first := self.done.get((case.id, 0))) is not None and first.status != "ok")
-            for case in self.cases
-            for round_ in range(self.settings.rounds)
-        )
+    def _visits_left(self) -> list[tuple[Case, int]]:
+        return visits_left(self.cases, self.settings.rounds, self.done)
 
     def _limits(self) -> Limits:
         """The share of time of one visit: as settled, or less when the time budget is short."""
         settings = self.settings
         if self._deadline is None:
             return settings.limits()
-        fair = (self._deadline - time.monotonic()) / max(1, self._visits_left())
+        fair = (self._deadline - time.monotonic()) / max(1, len(self._visits_left()))
         # Build, first call and check take about as long as a third of warm-up and timing.
         return settings.limits(
             min(1.0, max(0.1, 0.75 * fair / (settings.warmup_s + settings.share_s)))

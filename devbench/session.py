@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import secrets
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
-
-import platformdirs
+from typing import Final, Literal
 
 import devbench
 from devbench import environment, registry
 from devbench.crossover import bisect, refuse_without_pairs
 from devbench.detection import (
+    Hardware,
     Machine,
     join,
     machine_from_json,
@@ -31,8 +30,10 @@ from devbench.frameworks.base import Framework
 from devbench.memory import free_bytes
 from devbench.model import Case, Device, Json, Measurement, Run, RunInfo, Target
 from devbench.plan import choose, expand, find_targets, make_cases, parse_overrides
+from devbench.process import log_path
+from devbench.redaction import HOST
 from devbench.registry import Catalog, Source
-from devbench.runner import Runner, utc_now
+from devbench.runner import Runner, utc_now, visits_left
 from devbench.settings import Settings
 from devbench.store import Store
 
@@ -64,15 +65,19 @@ class Session:
     resumed: Run | None = None
 
     @property
-    def left(self) -> tuple[Case, ...]:
-        """The cases that still lack a round."""
-        done = Counter(one.case_id for one in (self.resumed.measurements if self.resumed else ()))
-        return tuple(case for case in self.cases if done[case.id] < self.settings.rounds)
+    def done(self) -> dict[tuple[str, int], Measurement]:
+        """What was measured before, by case and round."""
+        measured = () if self.resumed is None else self.resumed.measurements
+        return {(one.case_id, one.round): one for one in measured}
+
+    @property
+    def left(self) -> list[tuple[Case, int]]:
+        """Each case with a round in which it is still to be visited."""
+        return visits_left(self.cases, self.settings.rounds, self.done)
 
     @property
     def log(self) -> Path:
-        """Where the workers' chatter goes."""
-        return platformdirs.user_log_path("devbench", ensure_exists=True) / f"{self.info.id}.log"
+        return log_path(self.info.id)
 
 
 def prepare(request: Request) -> Session:
@@ -195,7 +200,7 @@ def _devices(target: Target, machine: Machine) -> list[Device]:
 
 
 def resume(reference: str, store: Store, suite_paths: Sequence[Path] = ()) -> Session:
-    """Pick up a run that was interrupted, with the settings it was begun with."""
+    """Pick up a run that was interrupted, on the machine and with the settings it was begun with."""
     run = store.load(reference)
     if run.info.kind != "run":
         raise UsageError(
@@ -204,8 +209,12 @@ def resume(reference: str, store: Store, suite_paths: Sequence[Path] = ()) -> Se
         )
     if run.info.state == "complete":
         raise UsageError(f"the run {run.info.id} is complete; there is nothing to resume")
+    machine = _machine_of(run)  # first: to load the suites of a run is to execute what it holds
+    given = {path.stem for path in suite_paths}
     known = [Source.from_json(data) for data in run.info.settings.get("sources", ())]
-    catalog = registry.load_catalog(suite_paths, [one for one in known if one.kind != "module"])
+    catalog = registry.load_catalog(
+        suite_paths, [one for one in known if one.kind != "module" and one.suite not in given]
+    )
     for case in run.cases:
         if case.benchmark not in catalog.benchmarks:
             raise UsageError(
@@ -213,13 +222,73 @@ def resume(reference: str, store: Store, suite_paths: Sequence[Path] = ()) -> Se
                 "no longer there; install it, or name its file with --suite-path"
             )
     return Session(
-        info=replace(run.info, state="running"),
+        info=replace(run.info, state="running", finished_at=None),
         catalog=catalog,
         cases=run.cases,
-        machine=machine_from_json(run.info.environment["machine"]),
+        machine=machine,
         settings=Settings.from_json(run.info.settings),
         resumed=run,
     )
+
+
+#: What decides which GPU the address of a framework means.
+_CHOOSING: Final = (
+    *("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"),
+    *("HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"),
+)
+
+
+def _machine_of(run: Run) -> Machine:
+    """The machine that the run was begun on. Raises UsageError where that is another than this one: what
+    is missing would be measured here, and stand in one row with what was measured there.
+
+    Two machines of one kind are told apart by their names, so these count too; but not the domain, which
+    a laptop takes from its network, and not between containers, which are named anew at each start.
+    """
+    told = run.info.environment
+    try:
+        machine, _, variables = (told[name] for name in ("machine", "targets", "variables"))
+        then = machine_from_json(machine)
+        known = {(one.framework, one.address): one.physical for one in then.devices}
+        targets = _targets(run.cases)
+        physical = {known[one.framework, name] for one in targets for name in one.devices}
+    except (AttributeError, KeyError, TypeError):  # a run file need not say it, or not in full
+        raise UsageError(
+            f"the run {run.info.id} does not say on which machine and devices it was begun, so it cannot be "
+            "resumed; start a new run"
+        ) from None
+    now = read_hardware()
+    there, here = then.host, now.host
+    pairs: dict[str, tuple[Json, Json]] = {
+        "CPU": (there.cpu_model, here.cpu_model),
+        "usable cores": (there.usable_cores, here.usable_cores),
+        "usable CPUs": (there.usable_cpus, here.usable_cpus),
+    }
+    if there.container is None or here.container is None or there.hostname == HOST:
+        pairs["host"] = (_short(there.hostname), _short(here.hostname))
+    if physical != {"cpu"}:
+        pairs |= {name: (variables.get(name), os.environ.get(name)) for name in _CHOOSING}
+    differing = [f"{what} {new}, not {old}" for what, (old, new) in pairs.items() if old != new]
+    gone = physical & (_gpu_names(then) - _gpu_names(now))
+    differing += [f"no GPU {name}" for name in sorted(gone)]
+    if differing:
+        raise UsageError(
+            f"the run {run.info.id} was begun on another machine than this one ({'; '.join(differing)}); "
+            "resume it there, or start a new run here"
+        )
+    return then
+
+
+def _short(hostname: str | None) -> str:
+    return (hostname or "").partition(".")[0]
+
+
+def _gpu_names(found: Machine | Hardware) -> set[str | None]:
+    """What the GPUs and their slices may be called as physical devices."""
+    nvidia = {gpu.uuid for gpu in found.gpus} | {gpu.pci_bus_id for gpu in found.gpus}
+    slices = {mig.uuid for gpu in found.gpus for mig in gpu.mig_devices}
+    amd = {gpu.uuid for gpu in found.amd_gpus} | {gpu.pci_bus_id for gpu in found.amd_gpus}
+    return nvidia | slices | amd
 
 
 def carry_out(
@@ -232,6 +301,8 @@ def carry_out(
     info = session.info
     if session.resumed is None:
         store.create_run(info, session.cases)
+    else:
+        store.reopen_run(info.id)
     environment_facts: dict[str, Json] = dict(info.environment)
     runner = Runner(
         run_id=info.id,
@@ -244,7 +315,7 @@ def carry_out(
         sink=store,
         tell=tell,
         log=session.log,
-        done=_done(session.resumed),
+        done=session.done,
     )
     state: Literal["complete", "interrupted"] = "interrupted"
     try:
@@ -253,8 +324,3 @@ def carry_out(
     finally:
         store.finish_run(info.id, state, utc_now())
     return state
-
-
-def _done(resumed: Run | None) -> dict[tuple[str, int], Measurement]:
-    measured = () if resumed is None else resumed.measurements
-    return {(one.case_id, one.round): one for one in measured}

@@ -129,7 +129,6 @@ class Worker:
         view = framework.describe()
         self._send(
             "ready",
-            pid=os.getpid(),
             version=view.version,
             file=view.file,
             build=dict(view.build),

@@ -14,8 +14,8 @@ from devbench.environment import (
     gather,
     git_state,
     placement,
-    without_password,
 )
+from devbench.redaction import without_password
 
 GIT = ("git", "-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false")
 
@@ -100,6 +100,7 @@ def test_secrets_and_names_are_not_recorded(name: str) -> None:
             "postgresql://db/x?user=ann&password=hunter2&a=1",
             "postgresql://db/x?user=ann&password=***&a=1",
         ),
+        ("postgresql://db/x?sslpassword=hunter2", "postgresql://db/x?sslpassword=***"),
         ("postgresql://db:5432/results", "postgresql://db:5432/results"),
         ("matmul[n=1024]@torch:cpu", "matmul[n=1024]@torch:cpu"),
         ("sqlite:///results.sqlite", "sqlite:///results.sqlite"),

@@ -87,6 +87,28 @@ def test_names_from_outside_are_taken_out_of_texts() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("url", "clean"),
+    [
+        (
+            "postgresql+psycopg://ann:***@db.corp:5432/x",
+            "postgresql+psycopg://user:***@host:5432/x",
+        ),
+        ("--store=postgresql://ann@db/x", "--store=postgresql://user@host/x"),
+        ("postgresql:///x?host=db.corp&user=ann", "postgresql:///x?host=host&user=user"),
+        ("postgresql://ann:hunter2@[fd00:1:2::7]/x", "postgresql://user:***@[2001:db8::1]/x"),
+        ("(tcp://node7.corp:29500)", "(tcp://host:29500)"),
+        ("https://ann:token@git.corp/x", "https://user:***@host/x"),
+        ("postgresql://localhost/x?host=/tmp/pg", "postgresql://localhost/x?host=/tmp/pg"),
+        ("tcp://127.0.0.1:29500 env:// file:///etc", "tcp://127.0.0.1:29500 env:// file:///etc"),
+        ("https://docs.nvidia.com/x", "https://docs.nvidia.com/x"),
+    ],
+)
+def test_of_a_url_account_and_server_are_taken_out(url: str, clean: str) -> None:
+    assert redact(url) == clean
+    assert redact(clean) == clean
+
+
 @pytest.mark.parametrize("name", ["root", "gpu", "torch", "ubuntu", "a"])
 def test_words_of_the_reports_are_no_names(name: str) -> None:
     value = {"hostname": name, "text": f"{name} is used"}

@@ -84,12 +84,27 @@ def _root(
 def main() -> None:
     """Entry point of the program. An error on purpose is one line on standard error, no traceback."""
     try:
-        with ended_in_order():
-            app()
-    except DevbenchError as error:
-        print(f"devbench: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except BrokenPipeError:
-        # The reader of a pipe left, as in `devbench show | head`. Python would complain at exit.
+        try:
+            with ended_in_order():
+                app()
+        except DevbenchError as error:
+            print(f"devbench: {error}", file=sys.stderr)
+            sys.exit(error.exit_code)
+    except SystemExit as ended:
+        if not _reader_left(ended):
+            raise
+        # As in `devbench show | head`. Python would complain at exit of what it could not write.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+
+
+def _reader_left(ended: SystemExit) -> bool:
+    """Whether nobody reads standard output any more. typer makes an exit with 1 of that, which is a
+    regression's; a short answer has not even been written yet."""
+    if isinstance(ended.__context__, BrokenPipeError):
+        return True
+    try:
+        print(end="", flush=True)
+    except BrokenPipeError:
+        return True
+    return False

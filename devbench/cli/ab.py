@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from devbench.cli.common import JsonOption, StoreOption, note, store_location
-from devbench.cli.judging import AllowOption, FormatOption, parse_share, reporter_of
+from devbench.cli.judging import (
+    AllowOption,
+    FormatOption,
+    MarginOption,
+    parse_share,
+    reporter_of,
+)
 from devbench.cli.selecting import (
     DeviceOption,
     FrameworkOption,
@@ -47,14 +53,7 @@ def ab(
     threads: ThreadsOption = None,
     param: ParamOption = None,
     suite_path: SuitePathOption = None,
-    margin: Annotated[
-        str,
-        typer.Option(
-            "--margin",
-            metavar="SHARE|calibrated",
-            help="A change up to this is taken for none; calibrated: what `devbench calibrate` stored.",
-        ),
-    ] = "3%",
+    margin: MarginOption = "3%",
     time_budget: Annotated[
         float | None,
         typer.Option(

@@ -28,18 +28,14 @@ class Estimate:
     machine took stand for them."""
 
     def __init__(self, session: Session, clock: Callable[[], float] = time.monotonic) -> None:
-        self._settings = settings = session.settings
+        self._settings = session.settings
         self._clock = clock
         self._began = self._since = clock()
         self._in: Literal["start", "ceilings", "visit"] = "start"
         self._framework = ""
-        resumed = session.resumed.measurements if session.resumed else ()
-        done = {(one.case_id, one.round) for one in resumed}
+        left = session.left
         self._to_start = {
-            (round_, str(case.target)): case.target.framework
-            for case in session.cases
-            for round_ in range(settings.rounds)
-            if (case.id, round_) not in done
+            (round_, str(case.target)): case.target.framework for case, round_ in left
         }
         known = session.info.environment.get("targets", {})
         self._to_probe = {
@@ -53,7 +49,7 @@ class Estimate:
         self._ceilings: list[float] = []
         self._visits: list[float] = []
         self._timed = 0
-        self._visits_left = len(session.cases) * settings.rounds - len(done)
+        self._visits_left = len(left)
 
     def learn(self, event: Event) -> None:
         """Take in an event as it happens."""

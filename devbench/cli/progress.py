@@ -53,8 +53,8 @@ class Progress:
                 refresh_per_second=1,
                 transient=True,
             )
-            visits = len(session.cases) * session.settings.rounds
-            self._task = self._bar.add_task("", total=visits, left="")
+            done, left = len(session.done), len(session.left)
+            self._task = self._bar.add_task("", completed=done, total=done + left, left="")
             self._bar.start()
         return self
 

@@ -143,6 +143,8 @@ def run(
 
 
 def _show_plan(session: Session, json: bool) -> None:
+    visits = session.left
+    cases = list(dict.fromkeys(case for case, _ in visits))
     if json:
         print_json(
             {
@@ -150,17 +152,16 @@ def _show_plan(session: Session, json: bool) -> None:
                 "rounds": session.settings.rounds,
                 "cases": [
                     {"case_id": case.id, "suite": case.suite, "params": dict(case.params)}
-                    for case in session.left
+                    for case in cases
                 ],
             }
         )
         return
-    for case in session.left:
+    for case in cases:
         print(case.id)
-    longest = len(session.left) * session.settings.rounds
-    seconds = longest * (session.settings.warmup_s + session.settings.share_s)
+    seconds = len(visits) * (session.settings.warmup_s + session.settings.share_s)
     note(
-        f"{len(session.left)} cases, {session.settings.rounds} round(s) each: {longest} visits, "
+        f"{len(cases)} cases, {session.settings.rounds} round(s): {len(visits)} visits, "
         f"about {seconds / 60:.1f} minutes at most inside warm-up and timing"
     )
 

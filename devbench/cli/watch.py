@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from devbench.cli.common import console
@@ -29,32 +27,17 @@ def watch(as_json: bool) -> None:
     from devbench.telemetry.live import Looker
 
     try:
-        with _ended_like_ctrl_c():
-            looker = Looker()
-            if as_json:
-                for now in _moments(looker):
-                    print(json.dumps(now.to_json(), allow_nan=False), flush=True)
-            elif sys.stdout.isatty():
-                _live(looker)
-            else:
-                for now in _moments(looker):
-                    print("\n".join(lines(now)), flush=True)
+        looker = Looker()
+        if as_json:
+            for now in _moments(looker):
+                print(json.dumps(now.to_json(), allow_nan=False), flush=True)
+        elif sys.stdout.isatty():
+            _live(looker)
+        else:
+            for now in _moments(looker):
+                print("\n".join(lines(now)), flush=True)
     except KeyboardInterrupt:
         sys.exit(130)
-
-
-@contextmanager
-def _ended_like_ctrl_c() -> Iterator[None]:
-    """A program that is told to end would otherwise leave the terminal without its cursor."""
-
-    def end(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _moments(looker: Looker) -> Iterator[Now]:

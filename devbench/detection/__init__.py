@@ -33,6 +33,7 @@ from devbench.detection.records import Host as Host
 from devbench.detection.records import Machine as Machine
 from devbench.detection.records import MigDevice as MigDevice
 from devbench.detection.records import NumaNode as NumaNode
+from devbench.detection.records import host_from_json as host_from_json
 from devbench.detection.records import machine_from_json as machine_from_json
 from devbench.detection.records import machine_to_json as machine_to_json
 

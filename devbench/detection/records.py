@@ -205,15 +205,8 @@ def machine_to_json(machine: Machine) -> dict[str, Json]:
 
 def machine_from_json(data: Json) -> Machine:
     """Fields that this version does not know are left out, and those missing are None."""
-    host = data["host"]
-    nodes = host.get("numa_nodes")
     return Machine(
-        host=_known(
-            Host,
-            host,
-            cpu_flags=_tuple(host.get("cpu_flags")),
-            numa_nodes=None if nodes is None else tuple(_known(NumaNode, node) for node in nodes),
-        ),
+        host=host_from_json(data["host"]),
         gpus=tuple(
             _known(
                 Gpu,
@@ -235,6 +228,17 @@ def machine_from_json(data: Json) -> Machine:
         ),
         devices=tuple(map(_device, data["devices"])),
         amd_gpus=tuple(_known(AmdGpu, gpu) for gpu in data.get("amd_gpus", ())),
+    )
+
+
+def host_from_json(data: Json) -> Host:
+    """The host of a machine alone."""
+    nodes = data.get("numa_nodes")
+    return _known(
+        Host,
+        data,
+        cpu_flags=_tuple(data.get("cpu_flags")),
+        numa_nodes=None if nodes is None else tuple(_known(NumaNode, node) for node in nodes),
     )
 
 

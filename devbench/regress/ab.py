@@ -11,14 +11,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
 
-import platformdirs
-
 import devbench
 from devbench import environment, registry
 from devbench.detection import Machine, machine_to_json, usable_threads
 from devbench.errors import BudgetExhausted, NothingMeasured, UsageError
 from devbench.model import Case, Device, Json, RunInfo
 from devbench.plan import choose, expand, find_targets, make_cases, parse_overrides
+from devbench.process import log_path
 from devbench.registry import Catalog, Source
 from devbench.regress.compare import check_margin, compare_pairs
 from devbench.regress.comparison import Comparison
@@ -164,8 +163,7 @@ def workplace(base: Variant, head: Variant, sources: Iterable[Source]) -> Iterat
         staged.mkdir()
         scratch.mkdir()
         stage(staged, sources, (base, head))
-        log = platformdirs.user_log_path("devbench", ensure_exists=True) / f"{new_id()}.log"
-        yield Place(base, head, staged, scratch, log)
+        yield Place(base, head, staged, scratch, log_path(new_id()))
 
 
 def decide(

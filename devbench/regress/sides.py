@@ -16,6 +16,7 @@ from devbench.stats.quality import judge
 from devbench.stats.results import in_yardsticks, round_medians
 from devbench.store import Store
 from devbench.store.exchange import parse_run, read_text
+from devbench.store.resolve import is_file
 
 Kind = Literal["run", "pytest-benchmark"]
 
@@ -80,7 +81,7 @@ def read_side(reference: str | None, store_location: str | None) -> Side:
         path = Path(reference)
         if files := _files_of_a_folder(path):
             return _of_pytest([_pytest_file(file) for file in files], reference)
-        if path.suffix == ".json" or _is_file(path):
+        if is_file(reference):
             text = read_text(path)
             data = _json(text)
             if isinstance(data, Mapping) and data.keys() >= SCHEMA_KEYS:
@@ -96,13 +97,6 @@ def _files_of_a_folder(path: Path) -> list[Path]:
         return sorted(path.glob("*.json")) if path.is_dir() else []
     except (OSError, ValueError):  # longer than a name can be; a NUL in it
         return []
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
 
 
 def _json(text: str) -> Json:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from devbench.detection import machine_from_json
+from devbench.detection import host_from_json
 from devbench.detection.peaks import cpu_peak
 from devbench.measure.ceilings import Ceilings
 from devbench.model import SEVERITY, Case, Json, Measurement, Numerics, Result, Run
@@ -156,7 +156,9 @@ def _metrics(timed: Sequence[Measurement]) -> dict[str, float | str]:
         for name, value in visit.metrics.items():
             found.setdefault(name, []).append(value)
     return {
-        name: values[-1] if isinstance(values[-1], str) else _median(values) or 0.0
+        name: values[-1]
+        if isinstance(values[-1], str)
+        else statistics.median(value for value in values if not isinstance(value, str))
         for name, values in found.items()
     }
 
@@ -233,7 +235,7 @@ def _peak(
     )
     if clock_hz is None:
         return {}, None
-    host = machine_from_json(run.info.environment["machine"]).host
+    host = host_from_json(run.info.environment.get("machine", {}).get("host", {}))
     found = cpu_peak(host, max(visit.threads or 1 for visit in timed), clock_hz)
     return (found.flop_per_s, None) if found else ({}, None)
 

@@ -160,6 +160,10 @@ class Store:
     ) -> None:
         self._update(run_id, state=state, finished_at=finished_at)
 
+    def reopen_run(self, run_id: str) -> None:
+        """A run that was interrupted goes on."""
+        self._update(run_id, state="running", finished_at=None)
+
     def _update(self, run_id: str, **values: Json) -> None:
         with self._writing() as connection:
             done = connection.execute(sa.update(runs).where(runs.c.id == run_id).values(values))

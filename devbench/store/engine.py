@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 
 from devbench.errors import StoreError
+from devbench.redaction import without_password
 from devbench.store import migrations, records, tables
 
 _MAGIC: Final = b"SQLite format 3\0"
@@ -30,7 +31,7 @@ def open_engine(location: str | None, *, create: bool) -> tuple[sa.Engine, str]:
     has been changed.
     """
     url = _url(location)
-    name = url.database if url.get_backend_name() == "sqlite" else url.render_as_string()
+    name = url.database if url.get_backend_name() == "sqlite" else _shown(url)
     assert name is not None
     if url.get_backend_name() == "sqlite":
         if not _check_file(Path(name), create=create):
@@ -41,7 +42,8 @@ def open_engine(location: str | None, *, create: bool) -> tuple[sa.Engine, str]:
         _begin_explicitly(engine)
     else:
         try:
-            engine = sa.create_engine(url, json_serializer=records.dumps)
+            # A server ends what was idle for long, as a connection is while a case is measured.
+            engine = sa.create_engine(url, json_serializer=records.dumps, pool_pre_ping=True)
         except ImportError as error:
             reason = str(error).splitlines()[0]
             raise StoreError(
@@ -90,8 +92,12 @@ def _url(location: str | None) -> sa.URL:
     if url.drivername in ("postgresql", "postgres"):
         url = url.set(drivername="postgresql+psycopg")
     if url.drivername not in ("sqlite", "postgresql+psycopg") or not url.database:
-        raise StoreError(f"{url.render_as_string()} is no place for a results store; {_FORMS}")
+        raise StoreError(f"{_shown(url)} is no place for a results store; {_FORMS}")
     return url
+
+
+def _shown(url: sa.URL) -> str:
+    return without_password(url.render_as_string())  # which masks none that is a parameter
 
 
 _FORMS: Final = "give a file, or postgresql+psycopg://USER@HOST/DATABASE"

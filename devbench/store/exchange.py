@@ -14,8 +14,9 @@ gets a `Run` of it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -134,6 +135,7 @@ def _run(data: Mapping[str, Json]) -> Run:
     info = from_json(RunInfo, data["run"], "run")
     if not info.id:
         raise Misfit("run.id", "is empty")
+    _check_environment(info.environment)
     _check_time("run.started_at", info.started_at)
     if info.finished_at is not None:
         _check_time("run.finished_at", info.finished_at)
@@ -147,6 +149,56 @@ def _run(data: Mapping[str, Json]) -> Run:
     return Run(info=info, cases=tuple(cases), measurements=tuple(measurements))
 
 
+def _check_environment(told: Mapping[str, Json]) -> None:
+    """What of it is read later as what it is; a version that does not say something leaves it out."""
+    # Here, since most verbs read no file and these bring what reads GPUs with them.
+    from devbench.detection.peaks import Peak
+    from devbench.detection.records import Host
+    from devbench.measure.ceilings import Ceilings
+
+    path = "run.environment"
+    for name in ("machine", "targets", "variables"):
+        _object(f"{path}.{name}", told.get(name, {}))
+    machine = told.get("machine", {})
+    _as_far_as_known(Host, machine.get("host", {}), f"{path}.machine.host")
+    for name in ("gpus", "frameworks", "devices"):
+        _objects(f"{path}.machine.{name}", machine.get(name, []))
+    for target, facts in told.get("targets", {}).items():
+        place = f"{path}.targets.{target}"
+        _object(place, facts)
+        for name, record in (("ceilings", Ceilings), ("peak", Peak)):
+            if facts.get(name):
+                _as_far_as_known(record, facts[name], f"{place}.{name}")
+
+
+def _check_telemetry(told: Mapping[str, Json], path: str) -> None:
+    from devbench.telemetry.records import GpuSummary, HostSummary, Summary
+
+    host = _as_far_as_known(HostSummary, told.get("host"), f"{path}.host")
+    gpus = tuple(
+        _as_far_as_known(GpuSummary, gpu, f"{path}.gpus[{i}]")
+        for i, gpu in enumerate(_objects(f"{path}.gpus", told.get("gpus", [])))
+    )
+    rest = {name: value for name, value in told.items() if name not in ("host", "gpus")}
+    from_json(Summary, rest, path, unknown="ignore", ready={"host": host, "gpus": gpus})
+
+
+#: A record of which a newer devbench may write more fields.
+_as_far_as_known: Final = partial(from_json, unknown="ignore")
+
+
+def _object(path: str, value: Json) -> Mapping[str, Json]:
+    if not isinstance(value, dict):
+        raise Misfit(path, f"is {shown(value)}; an object is expected")
+    return value
+
+
+def _objects(path: str, value: Json) -> Sequence[Mapping[str, Json]]:
+    if not isinstance(value, list):
+        raise Misfit(path, f"is {shown(value)}; a list is expected")
+    return [_object(f"{path}[{i}]", item) for i, item in enumerate(value)]
+
+
 def _case(data: Json, path: str, places: dict[str, str]) -> Case:
     stated = data.get("id") if isinstance(data, dict) else None
     rest = (
@@ -157,6 +209,10 @@ def _case(data: Json, path: str, places: dict[str, str]) -> Case:
     case = from_json(Case, rest, path)
     if stated != case.id:
         raise Misfit(f"{path}.id", f"is {shown(stated)}, but its fields make it {shown(case.id)}")
+    world = dict(case.params).get("world_size", 1)
+    if type(world) is not int:
+        raise Misfit(f"{path}.params.world_size", f"is {shown(world)}; a whole number is expected")
+    _check_range(f"{path}.params.world_size", world, 1)
     if case.id in places:
         raise Misfit(path, f"is the same case as {places[case.id]}")
     places[case.id] = path
@@ -179,6 +235,13 @@ def _measurement(
     _check_range(f"{path}.round", measurement.round, 0)
     _check_range(f"{path}.block", measurement.block, 1)
     _check_time(f"{path}.started_at", measurement.started_at)
+    if measurement.telemetry:
+        _check_telemetry(measurement.telemetry, f"{path}.telemetry")
+    for name, value in measurement.metrics.items():
+        if not isinstance(value, int | float | str):
+            raise Misfit(
+                f"{path}.metrics.{name}", f"is {shown(value)}; a number or text is expected"
+            )
     visit = (measurement.case_id, measurement.round)
     if visit in visits:
         raise Misfit(path, f"is the same case and round as {visits[visit]}")

@@ -20,17 +20,19 @@ def reserve(path: str | Path) -> Iterator[Callable[[str], None]]:
     path that cannot be written raises UsageError on entry, before any work is done for it.
     """
     with _explained(path):
-        final = Path(path).resolve()  # a link stays a link
-        if final.is_symlink():  # from Python 3.13 on, resolve() leaves such a one as it is
-            raise UsageError(f"{path} cannot be written: it is a loop of links")
+        final = Path(path)
+        # /dev/stdout or a pipe is written to, never replaced; what it leads to may have no name at all.
+        replaceable = final.is_file() or not final.exists()
+        if replaceable:
+            final = final.resolve()  # a link stays a link
+            if final.is_symlink():  # from Python 3.13 on, resolve() leaves such a one as it is
+                raise UsageError(f"{path} cannot be written: it is a loop of links")
         if final.is_dir():
             raise UsageError(f"{path} is a folder; name a file in it")
         if not final.parent.is_dir():
             raise UsageError(f"{path} cannot be written: there is no folder {final.parent}")
         if final.exists() and not os.access(final, os.W_OK):
             raise UsageError(f"{path} is write-protected; name another file")
-        # /dev/stdout or a pipe is written to, never replaced.
-        replaceable = final.is_file() or not final.exists()
         part = final.parent / f".devbench-{uuid.uuid4().hex[:12]}.part" if replaceable else final
         if replaceable:
             part.touch(exist_ok=False)

@@ -151,7 +151,7 @@ def _decoder(hint: Any) -> Decoder:
     if origin is tuple:
         return partial(_list, arguments[0])
     if origin is not None and issubclass(origin, Mapping):
-        return _object
+        return _object if arguments[1] is Any else partial(_mapping, arguments[1])
     return partial(from_json, hint)
 
 
@@ -207,6 +207,10 @@ def _object(value: Json, path: str) -> Json:
     if not isinstance(value, dict):
         raise Misfit(path, f"is {shown(value)}; an object is expected")
     return value
+
+
+def _mapping(hint: Any, value: Json, path: str) -> dict[str, Any]:
+    return dict(_pairs(hint, value, path))
 
 
 def _pairs(hint: Any, value: Json, path: str) -> tuple[tuple[str, Any], ...]:

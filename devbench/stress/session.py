@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
-import platformdirs
-
 import devbench
 from devbench import environment, registry
 from devbench.detection import Machine, machine_to_json, usable_threads
@@ -19,6 +17,7 @@ from devbench.measure.ceilings import Ceilings
 from devbench.memory import free_bytes
 from devbench.model import Device, Json, Measurement, RunInfo, Target
 from devbench.plan import find_targets
+from devbench.process import log_path
 from devbench.runner import utc_now
 from devbench.session import adapters_of as installed
 from devbench.session import device_facts, look, new_id
@@ -110,8 +109,7 @@ class Session:
 
     @property
     def log(self) -> Path:
-        """Where the workers' chatter goes."""
-        return platformdirs.user_log_path("devbench", ensure_exists=True) / f"{self.info.id}.log"
+        return log_path(self.info.id)
 
     def __post_init__(self) -> None:
         self._facts = dict(self.info.environment)

@@ -122,7 +122,7 @@ class Summary:
             seconds=float(data["seconds"]),
             samples=int(data["samples"]),
             host=_record(HostSummary, data["host"]),
-            gpus=tuple(_record(GpuSummary, gpu) for gpu in data["gpus"]),
+            gpus=tuple(_record(GpuSummary, gpu) for gpu in data.get("gpus", ())),
         )
 
 

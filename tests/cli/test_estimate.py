@@ -11,6 +11,7 @@ import pytest
 from devbench.cli.estimate import Estimate
 from devbench.events import Doing, Done, Event, Probing, Starting
 from devbench.model import Case, Measurement, Target
+from devbench.runner import visits_left
 from devbench.settings import Settings
 
 IMPORT_S, CEILINGS_S = {"torch": 3.0, "tensorflow": 9.0}, 5.0
@@ -29,10 +30,13 @@ def case(framework: str, n: int) -> Case:
 
 def session(cases: int, settings: Settings, done: tuple[Measurement, ...] = ()) -> Any:
     """What an estimate asks of a session: two targets with so many cases each."""
+    planned = [case(framework, n) for framework in IMPORT_S for n in range(cases)]
+    before = {(one.case_id, one.round): one for one in done}
     return SimpleNamespace(
         settings=settings,
-        cases=[case(framework, n) for framework in IMPORT_S for n in range(cases)],
-        resumed=SimpleNamespace(measurements=done) if done else None,
+        cases=planned,
+        done=before,
+        left=visits_left(planned, settings.rounds, before),
         info=SimpleNamespace(environment={"targets": {}}),
         machine=SimpleNamespace(
             frameworks=[

@@ -22,6 +22,7 @@ OTHER = "GPU-2f3a9c2e-aaaa-bbbb-cccc-0123456789ab"
 SECRETS = (
     *("tempest", "lab.example.org", "jane", "mallory_x", "1f3a9c2e", "2f3a9c2e"),
     *("10.11.12.13", "fd00:1:2::7", "52:54:00:ab:cd:ef", "1322021012345"),
+    *("alyce_x", "db.corp.example"),
 )
 
 
@@ -59,7 +60,10 @@ def secret_run() -> Run:
             "torch:cuda:0": {**target, "physical_device": UUID},
             "torch:cuda:1": {**target, "physical_device": OTHER},
         },
-        "argv": ["/home/jane/venv/bin/devbench", "run", "--suite-path", "/home/jane/own.py"],
+        "argv": [
+            *("/home/jane/venv/bin/devbench", "run", "--suite-path", "/home/jane/own.py"),
+            *("--store", "postgresql+psycopg://alyce_x:***@db.corp.example:5432/results"),
+        ],
         "git": None,
         "variables": {"NCCL_SOCKET_IFNAME": "[fd00:1:2::7]", "CUDA_VISIBLE_DEVICES": "GPU-1f3a9c"},
     }

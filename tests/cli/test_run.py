@@ -223,6 +223,18 @@ def test_a_report_that_cannot_be_written_is_refused_before_anything_is_measured(
     assert json.loads(devbench_cli("runs", "--json").stdout)["runs"] == []
 
 
+def test_a_home_that_cannot_be_written_costs_the_log_its_place_and_nothing_else(
+    devbench_cli: DevBench, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    places = {"XDG_STATE_HOME": str(tmp_path / "file" / "state"), "TMPDIR": str(tmp_path)}
+    done = devbench_cli("run", "sum[n=100]", *FAKE, env=places)
+    assert done.returncode == 0, done.stderr
+    assert f"log {tmp_path}/devbench-" in done.stderr
+    [log] = tmp_path.glob("devbench-*.log")
+    assert "greets standard output" in log.read_text()
+
+
 @pytest.mark.parametrize(
     ("words", "culprit"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -17,7 +18,8 @@ import pytest
 from devbench.store import Store
 from devbench.store.exchange import dump_run
 from tests.cli.command import devbench
-from tests.store.example import example_info, example_run
+from tests.helpers import DevBench, environment
+from tests.store.example import example_case, example_info, example_measurement, example_run
 
 RUN_ID = example_info().id
 
@@ -284,3 +286,26 @@ def test_the_verbs_load_neither_the_database_nor_tables_before_they_are_called()
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("cases", [1, 400])
+def test_a_reader_that_leaves_is_no_regression(tmp_path: Path, cases: int) -> None:
+    planned = tuple(example_case(n) for n in range(1, cases + 1))
+    run = replace(example_run(), cases=planned, measurements=())
+    timed = replace(run, measurements=tuple(map(example_measurement, planned)))
+    (tmp_path / "run.json").write_text(dump_run(timed))
+    answer = devbench("show", tmp_path / "run.json", "--json")
+    assert (len(answer.out) > 1 << 16) == (cases > 1)
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        DevBench(tmp_path).command(("show", "run.json", "--json")),
+        env=environment(tmp_path),
+        cwd=tmp_path,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")

@@ -419,3 +419,5 @@ def test_metrics_are_medians_of_the_rounds_and_remarks_the_last_one() -> None:
         for i, seconds in enumerate((3.0, 1.0, 2.0))
     ]
     assert only(visits).metrics == {"epoch_s": 2.0, "note": "round 2"}
+    visits[0] = visit(case(), 0, metrics={"epoch_s": "not told", "note": "round 0"})
+    assert only(visits).metrics == {"epoch_s": 1.5, "note": "round 2"}

@@ -47,7 +47,7 @@ _params = st.dictionaries(_name, st.booleans() | st.integers() | _number | _name
 )
 _cases = st.builds(Case, suite=_name, benchmark=_name, params=_params, target=_targets, work=_works)
 _samples = st.just(0.0) | st.floats(1e-9, 1e6).map(float32)
-_facts = _object.map(rounded)
+_metrics = st.dictionaries(_text, _number | _text, max_size=4).map(rounded)
 _maybe = (st.none() | st.floats(allow_nan=False)).map(rounded)
 
 
@@ -88,7 +88,7 @@ def runs(draw: st.DrawFn) -> Run:
                     numerics=st.none() | st.sampled_from(get_args(Numerics)),
                     rel_error=_maybe,
                     peak_memory_bytes=st.none() | st.integers(0, 2**50),
-                    metrics=_facts,
+                    metrics=_metrics,
                 )
             )
             for case, round_ in measured

@@ -118,6 +118,31 @@ def test_a_postgresql_server_that_does_not_answer_is_one_line(tmp_path: Path) ->
     assert "secret" not in str(caught.value)
 
 
+def test_a_password_among_the_parameters_of_a_url_is_not_said(tmp_path: Path) -> None:
+    pytest.importorskip("psycopg", reason="psycopg is not installed", exc_type=ImportError)
+    with pytest.raises(StoreError, match="cannot be used") as caught:
+        Store.open(f"postgresql://user@/results?host={tmp_path}&password=secret")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_server_that_ends_an_idle_connection_ends_no_run(postgresql_location: str) -> None:
+    import psycopg
+
+    run = example_run()
+    with Store.open(postgresql_location) as store:
+        store.create_run(run.info, run.cases)
+        store.add_measurement(run.info.id, run.measurements[0])
+        location = postgresql_location.replace("+psycopg", "")
+        with psycopg.connect(location, autocommit=True) as other:
+            ended = other.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            ).fetchall()
+        assert ended == [(True,)]
+        store.add_measurement(run.info.id, run.measurements[1])
+        assert len(store.load().measurements) == 2
+
+
 def test_a_postgresql_url_without_its_driver_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -79,6 +79,9 @@ def _repeat(name: str) -> Callable[[Any], None]:
     return lambda data: data[name].append(data[name][0])
 
 
+WINDOW = {"seconds": 1.0, "samples": 4, "host": {}}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -168,6 +171,44 @@ def _repeat(name: str) -> Callable[[Any], None]:
             _change("measurements", 0, "samples", 1, to=None),
             r"measurements\[0\].samples\[1\] is null; a numb",
         ),
+        (_change("run", "environment", "machine", to=None), "environment.machine is null; an obj"),
+        (
+            _change("run", "environment", "machine", "host", "usable_cpus", to="2"),
+            r"environment.machine.host.usable_cpus is \"2\"; a number",
+        ),
+        (
+            _change("run", "environment", "machine", "gpus", to=[1]),
+            r"machine.gpus\[0\] is 1; an obj",
+        ),
+        (
+            _change("run", "environment", "targets", to=[]),
+            r"environment.targets is \[\]; an object",
+        ),
+        (_change("run", "environment", "targets", "torch:cpu", to=7), "targets.torch:cpu is 7; an"),
+        (
+            _change("run", "environment", "targets", "torch:cpu", "ceilings", to={"copy": "x"}),
+            r"targets.torch:cpu.ceilings.copy is \"x\"; a number",
+        ),
+        (
+            _change("run", "environment", "targets", "torch:cpu", "peak", to={"name": "x"}),
+            "targets.torch:cpu.peak.vendor is missing",
+        ),
+        (
+            _change("measurements", 0, "telemetry", to={"host": {}}),
+            r"measurements\[0\].telemetry.seconds is missing",
+        ),
+        (
+            _change("measurements", 0, "telemetry", to={**WINDOW, "host": {"steal": "x"}}),
+            r"measurements\[0\].telemetry.host.steal is \"x\"; a number",
+        ),
+        (
+            _change("measurements", 0, "telemetry", to={**WINDOW, "gpus": [{"power_w": 1}]}),
+            r"measurements\[0\].telemetry.gpus\[0\].gpu is missing",
+        ),
+        (
+            _change("measurements", 0, "metrics", to={"x": [1]}),
+            r"measurements\[0\].metrics.x is \[1\]; a number or text",
+        ),
         (
             _repeat("measurements"),
             r"measurements\[3\] is the same case and round as measurements\[0\]",
@@ -216,6 +257,23 @@ def test_an_unknown_field_of_another_devbench_names_both_versions() -> None:
     data["measurements"][0]["humidity"] = 0.4
     with pytest.raises(RunFileError, match=r"made by devbench 9\.9, this is"):
         parse_run(json.dumps(data), "run.json")
+
+
+@pytest.mark.parametrize("world", ["two", 2.0, 0, True])
+def test_a_number_of_ranks_that_is_none_is_refused(world: Any) -> None:
+    case = replace(example_case(), params=(("world_size", world),))
+    run = replace(example_run(), cases=(case,), measurements=())
+    with pytest.raises(RunFileError, match=r"cases\[0\].params.world_size is"):
+        parse_run(dump_run(run), "run.json")
+
+
+def test_telemetry_of_a_newer_devbench_may_say_more() -> None:
+    telemetry = {**WINDOW, "more": 1, "host": {"more": 1}, "gpus": [{"gpu": "x", "more": 1}]}
+    run = replace(
+        example_run(), measurements=(example_measurement(example_case(), telemetry=telemetry),)
+    )
+    [measurement] = parse_run(dump_run(run), "run.json").measurements
+    assert measurement.telemetry == telemetry
 
 
 def test_a_file_of_an_older_devbench_lacks_newer_fields_and_is_read() -> None:

@@ -56,6 +56,16 @@ def test_a_device_is_written_to_and_not_replaced(tmp_path: Path) -> None:
     assert stat.S_ISCHR(Path(os.devnull).stat().st_mode)
 
 
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="there is no /dev/fd")
+def test_a_pipe_is_written_to(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    with reserve(f"/dev/fd/{writer}") as write:
+        write("through\n")
+    os.close(writer)
+    with os.fdopen(reader) as text:
+        assert text.read() == "through\n"
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
