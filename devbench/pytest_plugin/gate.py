@@ -218,7 +218,9 @@ class Calibrator(InPairs):
 
     def take(self, items: Sequence[pytest.Item], cases: Sequence[Case]) -> None:
         machine = holding(self.config).machine
-        self._found = against_itself(cases, self.config, machine, self._pairs, self._tell)
+        self._found = against_itself(
+            cases, self.config, machine, self._pairs, self._tell, self.write
+        )
         self._figures = {one.case_id: one for one in self._found.cases}
         known = [one.pair_spread is not None for one in self._found.cases]
         self.exit_code = NothingMeasured.exit_code if not any(known) else 0 if all(known) else 1
@@ -238,7 +240,7 @@ class Calibrator(InPairs):
         for one in self._found.cases:
             yield f"{one.case_id}: {_figures(one)}"
         yield (
-            "Spread: standard deviation of pairs of fresh processes, and of single ones. Caught: the "
+            "Spread: standard deviation of pairs of fresh processes, and of ordinary sessions. Caught: the "
             "smallest slowdown that is called one with a chance of 99 %, by pairs (--devbench-gate REF) "
             f"and by {ROUNDS} files of each side."
         )
@@ -251,7 +253,7 @@ def _figures(one: Figures) -> str:
     rounds = one.round_spread if one.yardstick_spread is None else one.yardstick_spread
     parts = [f"pairs spread by {100 * one.pair_spread:.2f} %, {_caught(one.catches_in_turn)}"]
     if rounds is not None and one.catches_by_rounds is not None:
-        parts.append(f"processes by {100 * rounds:.2f} %, {_caught(one.catches_by_rounds)}")
+        parts.append(f"sessions by {100 * rounds:.2f} %, {_caught(one.catches_by_rounds)}")
     return "; ".join(parts)
 
 

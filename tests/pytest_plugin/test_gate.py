@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from devbench.model import RunInfo
-from devbench.pytest_plugin import _make_gate
+from devbench.pytest_plugin import _make_gate, ordinary
 from devbench.pytest_plugin.pairs import _handed_on, _on_side
 from devbench.regress.margins import environment_of, of_run
 from devbench.regress.sides import Side, read_side
@@ -225,13 +225,16 @@ def test_against_a_file_a_calibration_decides_and_what_is_gone_is_named(
 def test_a_calibration_of_tests_is_stored_under_the_names_that_files_give_them(
     pytester: pytest.Pytester, run: Run, clocks: None
 ) -> None:
+    Path("steps.py").write_text(
+        "import os\nSHORT = 0.001 if 'MALLOC_MMAP_THRESHOLD_' in os.environ else 0.002"
+    )
     result = run(*SHORT, "--devbench-calibrate", "4", "-k", "short and not 2")
     assert result.ret == 0
     result.assert_outcomes(passed=1, deselected=4)
     result.stdout.fnmatch_lines(
         [
             "*devbench calibration*",
-            "test_clocks.py::test_short[[]n=1[]]@fake:cpu: pairs spread by *; processes by *",
+            "test_clocks.py::test_short[[]n=1[]]@fake:cpu: pairs spread by *; sessions by *",
             "stored as *",
         ]
     )
@@ -239,9 +242,29 @@ def test_a_calibration_of_tests_is_stored_under_the_names_that_files_give_them(
         stored = store.load(store.runs()[0].info.id)
     (one,) = of_run(stored.info).values()
     assert one.case_id == "test_clocks.py::test_short[n=1]@fake:cpu"
-    assert one.rounds == pytest.approx([math.log(0.001)] * 4)
+    assert one.rounds == pytest.approx([math.log(0.002)] * 4), "not those of an ordinary session"
     assert len(one.pairs) == len(one.in_yardsticks) == 4
     assert str(one.untried).startswith("base: skipped"), "a step with a clock is not repeated"
+
+
+def test_a_session_for_a_round_calibrates_nothing_and_leaves_its_file_alone_behind(
+    pytester: pytest.Pytester, run: Run, clocks: None, tmp_path: Path
+) -> None:
+    Path("pytest.ini").write_text(
+        "[pytest]\naddopts = -p devbench.pytest_plugin -p pytest_benchmark.plugin --lf --basetemp=tmp"
+        " --devbench-calibrate=4 --benchmark-autosave --junitxml=report.xml\nfilterwarnings = error"
+    )
+    file, log = tmp_path / "round.json", tmp_path / "log"
+    words = [*SHORT, "-k", "short", "--", "test_clocks.py"]
+    assert ordinary.take(words, Path.cwd(), file, log) is None, log.read_text()
+    read = read_side(str(file), None)
+    assert list(read.cases) == [f"test_clocks.py::test_short[fake:cpu-{n}]" for n in (1, 2)]
+    assert not Path(".pytest_cache").exists()
+    assert not Path("report.xml").exists()
+    assert not list(Path(".benchmarks").rglob("*.json"))
+
+    gone = ordinary.take(["no_such_file.py"], Path.cwd(), tmp_path / "none.json", log)
+    assert str(gone).endswith("no benchmarks have been run!")
 
 
 def test_a_worker_gets_the_arguments_of_the_session_with_the_paths_of_its_side() -> None:
