@@ -50,7 +50,8 @@ def calibrate(
     `devbench ab` does; before each pair alone, in a round of `devbench run --quick`. What it finds is
     stored; `--margin calibrated` of `ab` and `compare` uses it.
 
-    Exits with 1 where a case could not be timed, 3 where none could.
+    Exits with 1 where a case could not be timed, 3 where none could, 124 where the time budget ended
+    before anything was.
     """
     from devbench.events import Done
     from devbench.regress.calibrate import calibrate as take

@@ -22,6 +22,7 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 
 from devbench.detection import usable_threads
+from devbench.errors import BudgetExhausted
 from devbench.events import Done, Event
 from devbench.model import Case, Json, Measurement, Run, RunInfo
 from devbench.regress import ab
@@ -143,8 +144,8 @@ def calibrate(
     show.
 
     The rounds are stored as a run; its environment holds what was made of them and of the pairs. Raises
-    UsageError and NothingMeasured as `devbench.session.prepare`. Whatever ends it early leaves what was
-    measured in the store.
+    UsageError and NothingMeasured as `devbench.session.prepare`, and BudgetExhausted where the time ended
+    before the first pair. Whatever ends it early leaves what was measured in the store.
     """
 
     def tell_done(event: Event) -> None:
@@ -238,6 +239,11 @@ def _take_in_turn(work: Interleaver, session: Session, take_round: TakeRound) ->
         work.pair(number, untroubled(), in_time)
         if not untroubled():
             break
+    if not work.found:
+        raise BudgetExhausted(
+            "the time budget ran out before any case was timed in a pair; give a larger --time-budget, or "
+            "select fewer cases"
+        )
 
 
 def _with_targets(facts: Mapping[str, Json], work: Interleaver) -> dict[str, Json]:

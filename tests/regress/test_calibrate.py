@@ -30,7 +30,7 @@ from devbench.stats import power
 from devbench.stats.sequential import LOOKS
 from devbench.stats.verdicts import ALPHA, FAMILY, MARGIN
 from devbench.store import Store
-from tests.helpers import PLUGINS
+from tests.helpers import PLUGINS, DevBench
 from tests.test_hold import LIMITS, Worker
 
 CASE = "sum[n=4000,dtype=float32]@fake:cpu"
@@ -296,6 +296,15 @@ def test_a_calibration_is_stored_and_gives_a_comparison_its_margins_and_its_roun
         ab.interleave(comparing, store)
     assert asked[0].margins == {CASE: case.margin}
     assert asked[0].margin == case.margin
+
+
+def test_a_budget_that_ends_before_the_first_pair_is_said_and_no_empty_table(
+    devbench_cli: DevBench,
+) -> None:
+    words = ("sum", "--framework", "fake", "--pairs", "4", "--time-budget", "0.001")
+    done = devbench_cli("calibrate", *words)
+    assert (done.returncode, done.stdout) == (124, ""), done.stderr
+    assert "the time budget ran out before any case was timed" in done.stderr
 
 
 def test_a_look_holds_each_case_against_the_margin_that_it_has() -> None:
