@@ -45,8 +45,6 @@ from devbench.stats.sequential import LOOKS
 from devbench.stats.verdicts import ALPHA, FAMILY, MARGIN
 from devbench.store import Store
 
-#: Pairs without being told; the spread is then known to about ±35 %.
-PAIRS: Final = 16
 #: So many steps against one more: 5 % of extra work.
 REPEAT: Final = 20
 #: Rounds a side of two stored runs that a figure is given for: the default of `devbench run`.
