@@ -16,6 +16,7 @@ from typing import Any, Literal
 import pytest
 
 from devbench import registry
+from devbench.ending import ended_in_order
 from devbench.errors import DevbenchError, NothingMeasured
 from devbench.model import Case
 from devbench.pytest_plugin.holding import holding
@@ -109,7 +110,8 @@ class InPairs(Gate):
             with ending():
                 self._find_cases(session)
                 if self._cases:
-                    self.take(session.items, list(self._cases.values()))
+                    with ended_in_order():
+                        self.take(session.items, list(self._cases.values()))
         yield
 
     def _find_cases(self, session: pytest.Session) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -109,6 +112,28 @@ def test_against_a_git_ref_the_slower_step_is_found_and_the_rest_is_said_by_name
         stored = store.load(store.runs()[0].info.id)
     ids = {case.id for case in stored.cases}
     assert "test_bench.py::test_spin[n=1]@fake:cpu" in ids
+
+
+def test_told_to_end_it_leaves_no_folder_and_no_worktree(
+    pytester: pytest.Pytester, run: Run, repository: None, tmp_path: Path
+) -> None:
+    words = ("-p", "devbench.pytest_plugin", "-p", "pytest_benchmark.plugin", *FAKE)
+    child = subprocess.Popen(
+        [sys.executable, "-m", "pytest", *words, "--devbench-gate", "HEAD", "-k", "left_out"],
+        env={**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    while "HEAD against the work tree" not in (line := child.stdout.readline()):
+        assert line, "it ended before it began"
+    assert any(tmp_path.iterdir())
+    child.send_signal(signal.SIGTERM)
+    child.send_signal(signal.SIGINT)  # as a pipeline that is cancelled goes on
+    out, _ = child.communicate(timeout=60)
+    assert child.returncode == pytest.ExitCode.INTERRUPTED, out
+    assert list(tmp_path.iterdir()) == []
+    assert git("worktree", "list").count("\n") == 1
 
 
 def test_a_base_that_is_none_ends_it_before_anything_is_measured(
