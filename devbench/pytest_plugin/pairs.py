@@ -107,8 +107,9 @@ def in_turn(
     known: the tests that there are now, those that do not run included: of others that the base has, it
     is said that they are gone. margin: None for that of a calibration (`against_itself`).
 
-    Raises UsageError for a base that is none or whose tests cannot be collected, for a device that it
-    does not see, for tests that cannot be told apart, and for those without a calibration.
+    Raises UsageError for a base that is none, that lacks the folder or whose tests cannot be collected,
+    for a device that it does not see, for tests that cannot be told apart, and for those without a
+    calibration.
     """
     _refuse_twins(cases)
     there: dict[Target, list[Key]] = {}
@@ -122,6 +123,12 @@ def in_turn(
         Store.open() as store,
         ab.workplace(*sides, ()) as place,
     ):
+        folder = config.invocation_params.dir
+        for side in sides:
+            if not Path(_on_side(str(folder), side)).is_dir():
+                raise UsageError(
+                    f"{side.name} has no folder {folder}; start pytest in one that both sides have"
+                )
         framework = cases[0].target.framework
         machines = machines_of(*sides, (framework,), place.staged, place.log)
         seen = {device.id for device in ab.common_devices(*machines)}

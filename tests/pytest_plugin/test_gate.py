@@ -136,6 +136,20 @@ def test_told_to_end_it_leaves_no_folder_and_no_worktree(
     assert git("worktree", "list").count("\n") == 1
 
 
+def test_a_folder_that_the_base_has_not_is_said(
+    pytester: pytest.Pytester, run: Run, repository: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added = Path("added")
+    added.mkdir()
+    Path("test_more.py").rename(added / "test_more.py")
+    monkeypatch.chdir(added)
+    result = run(*FAKE, "--devbench-gate", "HEAD", "-k", "new")
+    assert result.ret == 2
+    result.stdout.fnmatch_lines(
+        ["*HEAD has no folder *added; start pytest in one that both sides have*"]
+    )
+
+
 def test_a_base_that_is_none_ends_it_before_anything_is_measured(
     pytester: pytest.Pytester, run: Run, repository: None
 ) -> None:
