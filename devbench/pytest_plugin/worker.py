@@ -189,6 +189,7 @@ class PytestWorker(Worker):
             message["seed"],
             Path(message["scratch"]),
             message.get("repeat", 1),
+            bystanders=self._bystanders,
         )
 
 
