@@ -64,7 +64,8 @@ class WorkerFailed(Exception):
 
 @dataclass(slots=True)
 class Runner:
-    """One run in progress."""
+    """One run in progress. shortens: visits are shorter where the time budget is short; else cases are left
+    out at its end."""
 
     run_id: str
     cases: Sequence[Case]
@@ -77,6 +78,7 @@ class Runner:
     tell: Callable[[Event], None]
     log: Path
     done: dict[tuple[str, int], Measurement] = field(default_factory=dict)
+    shortens: bool = True
     _deadline: float | None = None
     _free_bytes: int | None = None
     _scratch: Path = Path()
@@ -87,6 +89,18 @@ class Runner:
 
         Raises BudgetExhausted when the time budget ends before anything was measured at all.
         """
+        with self.ready():
+            complete = all(self.take_round(round_) for round_ in range(self.settings.rounds))
+        if not complete and not self.done:
+            raise BudgetExhausted(
+                f"the time budget of {self.settings.time_budget_s:g} s ended before any case was measured; "
+                "give a larger --time-budget, or select fewer cases"
+            )
+        return complete
+
+    @contextmanager
+    def ready(self) -> Iterator[None]:
+        """Meanwhile rounds can be taken: the time budget runs, and inputs and references have a folder."""
         if self._deadline is None and self.settings.time_budget_s is not None:
             self._deadline = time.monotonic() + self.settings.time_budget_s
         with tempfile.TemporaryDirectory(prefix="devbench-") as scratch:
@@ -98,17 +112,11 @@ class Runner:
                 self.log,
                 self.settings.case_timeout_s,
             )
-            complete = all(
-                self._visit_target(target, round_)
-                for round_ in range(self.settings.rounds)
-                for target in self._targets()
-            )
-        if not complete and not self.done:
-            raise BudgetExhausted(
-                f"the time budget of {self.settings.time_budget_s:g} s ended before any case was measured; "
-                "give a larger --time-budget, or select fewer cases"
-            )
-        return complete
+            yield
+
+    def take_round(self, round_: int) -> bool:
+        """Measure what of this round is not yet in `done`. False when the time budget is used up."""
+        return all(self._visit_target(target, round_) for target in self._targets())
 
     def extend(self, cases: Sequence[Case]) -> None:
         """Add cases to the plan; `run` then measures them, within what is left of the time budget."""
@@ -251,7 +259,7 @@ class Runner:
     def _limits(self) -> Limits:
         """The share of time of one visit: as settled, or less when the time budget is short."""
         settings = self.settings
-        if self._deadline is None:
+        if self._deadline is None or not self.shortens:
             return settings.limits()
         fair = (self._deadline - time.monotonic()) / max(1, len(self._visits_left()))
         # Build, first call and check take about as long as a third of warm-up and timing.

@@ -303,20 +303,7 @@ def carry_out(
         store.create_run(info, session.cases)
     else:
         store.reopen_run(info.id)
-    environment_facts: dict[str, Json] = dict(info.environment)
-    runner = Runner(
-        run_id=info.id,
-        cases=session.cases,
-        catalog=session.catalog,
-        settings=session.settings,
-        environment=environment_facts,
-        threads=usable_threads(),
-        free_memory=lambda target: free_bytes(_devices(target, session.machine)[0]),
-        sink=store,
-        tell=tell,
-        log=session.log,
-        done=session.done,
-    )
+    runner = runner_of(session, store, tell)
     state: Literal["complete", "interrupted"] = "interrupted"
     try:
         if runner.run() and (not session.settings.crossover or bisect(runner, info)):
@@ -324,3 +311,20 @@ def carry_out(
     finally:
         store.finish_run(info.id, state, utc_now())
     return state
+
+
+def runner_of(session: Session, store: Store, tell: Callable[[Event], None]) -> Runner:
+    """What measures the session into a run that the store has."""
+    return Runner(
+        run_id=session.info.id,
+        cases=session.cases,
+        catalog=session.catalog,
+        settings=session.settings,
+        environment=dict(session.info.environment),
+        threads=usable_threads(),
+        free_memory=lambda target: free_bytes(_devices(target, session.machine)[0]),
+        sink=store,
+        tell=tell,
+        log=session.log,
+        done=session.done,
+    )

@@ -24,7 +24,7 @@ from devbench.cli import (
     stress,
     transfer,
 )
-from devbench.cli.ending import ended_in_order
+from devbench.ending import ended_in_order
 from devbench.errors import DevbenchError
 
 app = typer.Typer(

@@ -23,12 +23,15 @@ if TYPE_CHECKING:
     from devbench.regress.calibrate import Calibration, Figures
     from devbench.regress.interleave import PairDone
 
+#: Without being told; the spread is then known to about ±35 %.
+PAIRS: Final = 16
+
 
 def calibrate(
     select: Words = None,
     pairs: Annotated[
         int, typer.Option("--pairs", metavar="N", help="Pairs of fresh processes a case.")
-    ] = 16,
+    ] = PAIRS,
     device: DeviceOption = None,
     framework: FrameworkOption = None,
     threads: ThreadsOption = None,
@@ -47,10 +50,13 @@ def calibrate(
     """Tell how small a slowdown this machine can show, and how often it cries wolf.
 
     Times the same code against itself and against known extra work, in pairs of fresh processes as
-    `devbench ab` does. What it finds is stored; `--margin calibrated` of `ab` and `compare` uses it.
+    `devbench ab` does; before each pair alone, in a round of `devbench run --quick`. What it finds is
+    stored; `--margin calibrated` of `ab` and `compare` uses it.
 
-    Exits with 1 where a case could not be timed, 3 where none could.
+    Exits with 1 where a case could not be timed, 3 where none could, 124 where the time budget ended
+    before anything was.
     """
+    from devbench.events import Done
     from devbench.regress.calibrate import calibrate as take
     from devbench.regress.margins import FEWEST
     from devbench.session import Request
@@ -70,9 +76,15 @@ def calibrate(
         settings=Settings.for_quick(rounds=pairs, time_budget_s=time_budget),
     )
 
-    def tell(event: PairDone) -> None:
-        trouble = "" if event.found.trouble is None else f": {event.found.trouble}"
-        note(f"pair {event.pair + 1} of {pairs}, {event.case.id}{trouble}")
+    def tell(event: Done | PairDone) -> None:
+        if isinstance(event, Done):
+            one = event.measurement
+            what, number = "round", one.round
+            trouble = None if one.status == "ok" else f"{one.status}, {one.detail or one.reason}"
+        else:
+            what, number, trouble = "pair", event.pair, event.found.trouble
+        told = "" if trouble is None else f": {trouble}"
+        note(f"{what} {number + 1} of {pairs}, {event.case.id}{told}")
 
     with Store.open(store_location(store)) as opened:
         found = take(request, opened, tell)
@@ -110,8 +122,8 @@ def _show(found: Calibration) -> None:
 
 
 _MEANING: Final = """
-Spread: standard deviation of pairs of fresh processes, and of single ones in
-units of the fixed step beside them (of seconds where there is none).
+Spread: standard deviation of pairs of fresh processes, and of rounds as devbench
+run takes them, in units of the fixed step beside them (of seconds without one).
 Alarms: the same code called slower by more than 3 %, of the comparisons that
 these pairs make up; and the chance of it that so few cannot exclude. 300
 without an alarm would show that it is under 1 %.

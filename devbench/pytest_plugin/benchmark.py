@@ -118,7 +118,7 @@ class DeviceBenchmark:
         self._options: Mapping[str, Any] = marker.kwargs
         self._clock: Clock = marker.kwargs["timer"]
         self._worker: PytestWorker | None = item.config.pluginmanager.get_plugin("devbench-worker")
-        timed = benchmark.enabled and (self._worker is None or self._worker.wants_round)
+        timed = benchmark.enabled and self._worker is None
         # Made here, and not where it is laid: that may be inside `torch.inference_mode()`, which would
         # make its tensors such as cannot be written to elsewhere. None: the step is not timed by this.
         self._yardstick = held.yardstick(self.device.address) if timed else None
@@ -129,23 +129,18 @@ class DeviceBenchmark:
         if not isinstance(step, Step):
             step = Step(run=partial(step, *args, **kwargs))
         step = replace(step, close=None, reset=step.reset and partial(_call, step.reset))
-        worker, yardstick = self._worker, self._yardstick
-        if yardstick is not None:
+        yardstick = self._yardstick
+        if self._worker is not None:
+            self._worker.keep(step)
+        if yardstick is None:
+            result = self._benchmark.pedantic(step.run, setup=step.reset)
+        else:
             with self.framework.scope(self.device.address):
                 facts, once_s = self._warm_up(step)
                 _lay(yardstick)
                 result = self._time(step, once_s)
                 _lay(yardstick)
-            facts |= {"yardstick": yardstick.name, "yardstick_s": yardstick.take()}
-            if worker is None:
-                self._note(facts)
-            else:
-                median_s = self._benchmark.stats.stats.median
-                worker.add_round(median_s, facts["yardstick"], facts["yardstick_s"])
-        if worker is not None:
-            worker.keep(step)
-        if yardstick is None:
-            result = self._benchmark.pedantic(step.run, setup=step.reset)
+            self._note(facts | {"yardstick": yardstick.name, "yardstick_s": yardstick.take()})
         self._refuse_elsewhere(result)
         return result
 

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import pytest
 
 from devbench import registry
+from devbench.ending import ended_in_order
 from devbench.errors import DevbenchError, NothingMeasured
 from devbench.model import Case
 from devbench.pytest_plugin.holding import holding
@@ -130,7 +131,8 @@ class InPairs(Gate):
             with ending():
                 self._find_cases(session)
                 if self._cases:
-                    self.take(session.items, list(self._cases.values()))
+                    with ended_in_order():
+                        self.take(session.items, list(self._cases.values()))
         yield
 
     def _find_cases(self, session: pytest.Session) -> None:
@@ -246,7 +248,9 @@ class Calibrator(InPairs):
 
     def take(self, items: Sequence[pytest.Item], cases: Sequence[Case]) -> None:
         machine = holding(self.config).machine
-        self._found = against_itself(cases, self.config, machine, self._pairs, self._tell)
+        self._found = against_itself(
+            cases, self.config, machine, self._pairs, self._tell, self.write
+        )
         self._figures = {one.case_id: one for one in self._found.cases}
         known = [one.pair_spread is not None for one in self._found.cases]
         self.exit_code = NothingMeasured.exit_code if not any(known) else 0 if all(known) else 1
@@ -266,7 +270,7 @@ class Calibrator(InPairs):
         for one in self._found.cases:
             yield f"{one.case_id}: {_figures(one)}"
         yield (
-            "Spread: standard deviation of pairs of fresh processes, and of single ones. Caught: the "
+            "Spread: standard deviation of pairs of fresh processes, and of ordinary sessions. Caught: the "
             "smallest slowdown that is called one with a chance of 99 %, by pairs (--devbench-gate REF) "
             f"and by {ROUNDS} files of each side."
         )
@@ -279,7 +283,7 @@ def _figures(one: Figures) -> str:
     rounds = one.round_spread if one.yardstick_spread is None else one.yardstick_spread
     parts = [f"pairs spread by {100 * one.pair_spread:.2f} %, {_caught(one.catches_in_turn)}"]
     if rounds is not None and one.catches_by_rounds is not None:
-        parts.append(f"processes by {100 * rounds:.2f} %, {_caught(one.catches_by_rounds)}")
+        parts.append(f"sessions by {100 * rounds:.2f} %, {_caught(one.catches_by_rounds)}")
     return "; ".join(parts)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -19,16 +20,11 @@ import devbench
 from devbench import environment
 from devbench.declare import Benchmark
 from devbench.detection import Machine, machine_to_json
-from devbench.errors import UsageError
+from devbench.errors import RunFileError, UsageError
 from devbench.model import Case, Measurement, RunInfo, Target
 from devbench.process import WorkerGone, WorkerProcess, WorkerTimeout
-from devbench.pytest_plugin.worker import (
-    ABSENT,
-    ROUND_S,
-    ROUND_YARDSTICK,
-    ROUND_YARDSTICK_S,
-    Key,
-)
+from devbench.pytest_plugin import ordinary
+from devbench.pytest_plugin.worker import ABSENT, Key
 from devbench.registry import Catalog, Source
 from devbench.regress import ab, calibrate
 from devbench.regress.comparison import Comparison, Row
@@ -36,6 +32,7 @@ from devbench.regress.devices import machines_of
 from devbench.regress.interleave import Interleaver, PairDone
 from devbench.regress.margins import margins_in_turn
 from devbench.regress.pairs import Reading
+from devbench.regress.pytest_json import Timed, parse
 from devbench.regress.variant import Variant, variants
 from devbench.runner import START_TIMEOUT_S, utc_now
 from devbench.session import Session, device_facts, new_id
@@ -125,8 +122,9 @@ def in_turn(
     is_gone: whether a test that the base has is missed now, which is then said of it. margin: None for
     that of a calibration (`against_itself`).
 
-    Raises UsageError for a base that is none or whose tests cannot be collected, for a device that it
-    does not see, for tests that cannot be told apart, and for those without a calibration.
+    Raises UsageError for a base that is none, that lacks the folder or whose tests cannot be collected,
+    for a device that it does not see, for tests that cannot be told apart, and for those without a
+    calibration.
     """
     _refuse_twins(cases)
     there: dict[Target, list[Key]] = {}
@@ -140,6 +138,12 @@ def in_turn(
         Store.open() as store,
         ab.workplace(*sides, ()) as place,
     ):
+        folder = config.invocation_params.dir
+        for side in sides:
+            if not Path(_on_side(str(folder), side)).is_dir():
+                raise UsageError(
+                    f"{side.name} has no folder {folder}; start pytest in one that both sides have"
+                )
         framework = cases[0].target.framework
         machines = machines_of(*sides, (framework,), place.staged, place.log)
         seen = {device.id for device in ab.common_devices(*machines)}
@@ -169,12 +173,14 @@ def against_itself(
     machine: Machine,
     pairs: int,
     tell: Callable[[PairDone], None],
+    write: Callable[[str], None],
 ) -> calibrate.Calibration:
-    """Calibrate the tests as they are: pairs of fresh processes of the same code, stored like the pairs of
-    `devbench calibrate`.
+    """Calibrate the tests as they are: pairs of fresh processes of the same code, as `devbench calibrate`
+    takes and stores them.
 
-    Each process first times the step as an ordinary session does. Those are the rounds: what a file of
-    pytest-benchmark holds is one of them. Raises UsageError for tests that cannot be told apart.
+    Before each pair comes an ordinary session: what a file of pytest-benchmark holds is such a round. There
+    are none where pytest-benchmark is switched off. write: for a line to the person. Raises UsageError for
+    tests that cannot be told apart.
     """
     _refuse_twins(cases)
     settings = Settings.for_quick(rounds=pairs)
@@ -198,17 +204,47 @@ def against_itself(
     session = Session(
         info=info, catalog=catalog, cases=tuple(cases), machine=machine, settings=settings
     )
-    with Store.open() as store:
-        return calibrate.take(session, store, tell, _maker(config, {}), _round_of)
+    benchmarks: Any = config.pluginmanager.get_plugin("pytest-benchmark")
+    with Store.open() as store, tempfile.TemporaryDirectory(prefix="devbench-rounds-") as folder:
+
+        def take_round(number: int, cases: Sequence[Case]) -> dict[str, str]:
+            """Why a test was not timed in it is found out in the pair: nothing is told here."""
+            if benchmarks is None or benchmarks.disabled:
+                return {}
+            write(f"round {number + 1} of {pairs}")
+            started_at = utc_now()
+            timed = _ordinary_session(config, Path(folder) / f"{number}.json", session.log, write)
+            for case in cases:
+                if (one := timed.get(case.id)) is not None:
+                    measured = Measurement(
+                        case_id=case.id,
+                        round=number,
+                        status="ok",
+                        started_at=started_at,
+                        samples=(one.median,),
+                        yardstick=one.yardstick,
+                        yardstick_s=one.yardstick_s,
+                    )
+                    store.add_measurement(info.id, measured)
+            return {}
+
+        return calibrate.take(session, store, tell, take_round, _maker(config, {}))
 
 
-def _round_of(measurement: Measurement) -> calibrate.Round | None:
-    """The round that the worker added (`devbench.pytest_plugin.worker.PytestWorker.add_round`); there is
-    none where pytest-benchmark is switched off."""
-    told = measurement.metrics
-    if ROUND_S not in told:
-        return None
-    return calibrate.Round(told[ROUND_S], told[ROUND_YARDSTICK], told[ROUND_YARDSTICK_S])
+def _ordinary_session(
+    config: pytest.Config, file: Path, log: Path, write: Callable[[str], None]
+) -> dict[str, Timed]:
+    """What it says of the tests, by case; nothing, with a line that says why, where it went wrong."""
+    here = config.invocation_params
+    trouble = ordinary.take([str(word) for word in here.args], here.dir, file, log)
+    if trouble is None:
+        try:
+            parsed = parse(json.loads(file.read_text()), "what pytest-benchmark wrote")
+            return {one.case_id: one for one in parsed.benchmarks.values()}
+        except RunFileError as error:
+            trouble = str(error)
+    write(f"this round is missing: {trouble}; log {log}")
+    return {}
 
 
 def _maker(config: pytest.Config, there: dict[Target, list[Key]]) -> Callable[..., Interleaver]:

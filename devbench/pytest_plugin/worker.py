@@ -6,9 +6,6 @@ names, in the ordinary way with its fixtures, as far as its call of ``device_ben
 ``burst`` messages until ``drop``, and the test goes on to its end. So what is timed is the step as the
 test made it, and the rest of the test, its assertions too, happens outside. ``list`` asks for the tests
 that there are on this side.
-
-With ``--devbench-calibrate`` among the arguments the step is also timed as an ordinary session times it,
-before the turns: what that gives is a round, as a file of pytest-benchmark has it.
 """
 
 from __future__ import annotations
@@ -17,7 +14,7 @@ import os
 import queue
 import sys
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final, TextIO, TypeAlias, TypeGuard
@@ -28,17 +25,13 @@ from devbench import pytest_plugin
 from devbench.declare import Benchmark, Step
 from devbench.measure.bench import Bench
 from devbench.measure.visit import closing, outcome
-from devbench.model import Case, Device, Json, ParamValue, Target, format_params
+from devbench.model import Case, Device, ParamValue, Target, format_params
 from devbench.protocol import Message, claim_stdout
 from devbench.pytest_plugin.holding import refuse_others
 from devbench.worker import Worker, _messages
 
 #: In place of a reason: this side has no such test.
 ABSENT: Final = "absent"
-#: Metrics of a measurement: the median that an ordinary session gives, and its fixed step.
-ROUND_S: Final = "round_s"
-ROUND_YARDSTICK: Final = "round_yardstick"
-ROUND_YARDSTICK_S: Final = "round_yardstick_s"
 
 Key: TypeAlias = tuple[str, tuple[tuple[str, ParamValue], ...]]
 
@@ -88,14 +81,12 @@ def case_of(key: Key, device: Device) -> Case:
 @dataclass(slots=True)
 class _Visit:
     """One test between ``hold`` and ``drop``. ended: what was found when the step was dropped, empty
-    where it could not be timed; to be answered when the test is over. round: metrics of the round that
-    was timed before."""
+    where it could not be timed; to be answered when the test is over."""
 
     message: Message
     reports: list[pytest.TestReport]
     kept: Step | None = None
     ended: dict[str, Any] | None = None
-    round: dict[str, Json] = field(default_factory=dict)
 
 
 class PytestWorker(Worker):
@@ -111,7 +102,6 @@ class PytestWorker(Worker):
         self._tests: dict[str, pytest.Function] = {}
         self._trouble = _facts("failed", "error", "pytest ended before it had collected the tests")
         self._visit: _Visit | None = None
-        self._calibrates = False
 
     def run(self, arguments: Sequence[str]) -> None:
         """Returns never: the end of the messages ends the process."""
@@ -131,7 +121,6 @@ class PytestWorker(Worker):
         # Processes that are alive together cannot share one, whoever has named it, and this one never comes
         # to remove its own.
         config.option.basetemp = self._folder
-        self._calibrates = bool(config.option.devbench_calibrate)
         if not config.option.pyargs:
             config.args = list(dict.fromkeys(_files_here(config)))
 
@@ -189,20 +178,6 @@ class PytestWorker(Worker):
         else:
             self._send("dropped", facts=visit.ended and visit.ended | facts)
 
-    @property
-    def wants_round(self) -> bool:
-        """Whether the step is to be timed in the ordinary way too; once a process is enough."""
-        return self._calibrates and self._visit is not None and "repeat" not in self._visit.message
-
-    def add_round(self, median_s: float, yardstick: str, yardstick_s: float) -> None:
-        """What the ordinary way gave."""
-        assert self._visit is not None
-        self._visit.round = {
-            ROUND_S: median_s,
-            ROUND_YARDSTICK: yardstick,
-            ROUND_YARDSTICK_S: yardstick_s,
-        }
-
     def keep(self, step: Step) -> None:
         """Called by the test: its step is timed here for as long as the other side wants."""
         visit = self._visit
@@ -219,7 +194,6 @@ class PytestWorker(Worker):
         visit.ended = {} if held is None else {"status": "ok"}
         if held is not None and bursts:
             visit.ended = outcome(held.bench, lambda: closing(held.bench, held.warm))
-            visit.ended["metrics"] = {**visit.ended.get("metrics", {}), **visit.round}
         self._release()
         if held is None:
             pytest.fail("its step cannot be timed", pytrace=False)
@@ -247,6 +221,7 @@ class PytestWorker(Worker):
             message["seed"],
             Path(message["scratch"]),
             message.get("repeat", 1),
+            bystanders=self._bystanders,
         )
 
 

@@ -1,8 +1,9 @@
 """``devbench calibrate``: what this machine can and cannot tell, found by the same code against itself.
 
-Pairs of fresh processes of the same code, taken as `ab` takes them, tell how far pairs and rounds
-spread and how often the rule cries wolf. Where a step is short enough, the same processes then take
-`REPEAT` steps against one more: real extra work, of which it is known how much it is.
+Pairs of fresh processes of the same code, taken as `ab` takes them, tell how far pairs spread and how
+often the rule cries wolf. Where a step is short enough, the same processes then take `REPEAT` steps
+against one more: real extra work, of which it is known how much it is. Before each pair comes a round as
+`devbench run` takes it: of how far these spread the quieted processes of pairs say nothing.
 """
 
 from __future__ import annotations
@@ -12,21 +13,25 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 
 from devbench.detection import usable_threads
-from devbench.model import Case, Json, Measurement, RunInfo
+from devbench.errors import BudgetExhausted
+from devbench.events import Done, Event
+from devbench.model import Case, Json, Measurement, Run, RunInfo
 from devbench.regress import ab
-from devbench.regress.interleave import LONGEST_REPEATED_S, Interleaver, PairDone
+from devbench.regress.interleave import LONGEST_REPEATED_S, Found, Interleaver, PairDone
 from devbench.regress.margins import KIND, CaseCalibration, of_run
+from devbench.regress.sides import side_of
 from devbench.regress.variant import Variant, stage
-from devbench.runner import utc_now
-from devbench.session import Request, Session, prepare
+from devbench.runner import Runner, utc_now
+from devbench.session import Request, Session, prepare, runner_of
 from devbench.stats.intervals import log_t_interval
 from devbench.stats.power import (
     caught_by_rounds,
@@ -40,14 +45,15 @@ from devbench.stats.sequential import LOOKS
 from devbench.stats.verdicts import ALPHA, FAMILY, MARGIN
 from devbench.store import Store
 
-#: Pairs without being told; the spread is then known to about ±35 %.
-PAIRS: Final = 16
 #: So many steps against one more: 5 % of extra work.
 REPEAT: Final = 20
 #: Rounds a side of two stored runs that a figure is given for: the default of `devbench run`.
 ROUNDS: Final = 5
 _TOO_LONG: Final = f"{REPEAT} steps take longer than {LONGEST_REPEATED_S:g} s"
 _RESAMPLED: Final = 2000
+
+#: Takes one more round of the cases and stores it. Tells what kept a case from being timed, by its id.
+TakeRound: TypeAlias = Callable[[int, Sequence[Case]], Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,63 +128,58 @@ class Calibration:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Round:
-    """What one process found of a case: seconds of a step, and of the fixed step beside it."""
-
-    median: float
-    yardstick: str | None
-    yardstick_s: float | None
-
-
-def round_of(measurement: Measurement) -> Round | None:
-    """The round that a measurement is, as a stored run would have it; None where nothing was timed."""
-    if not measurement.samples:
-        return None
-    median = statistics.median(measurement.samples)
-    return Round(median, measurement.yardstick, measurement.yardstick_s)
-
-
-@dataclass(slots=True)
-class _FirstProcess:
-    """Keeps the measurements of one of the two: a run has one a round. Both run the same code."""
-
-    store: Store
-    run_id: str
-    round_of: Callable[[Measurement], Round | None]
-    rounds: dict[str, list[Round]] = field(default_factory=dict)
+class _Nowhere:
+    """Of the processes of pairs only their ratios are kept."""
 
     def add_measurement(self, run_id: str, measurement: Measurement) -> None:
-        if run_id != self.run_id:
-            return
-        self.store.add_measurement(run_id, measurement)
-        if (found := self.round_of(measurement)) is not None:
-            self.rounds.setdefault(measurement.case_id, []).append(found)
+        return None
 
 
 def calibrate(
-    request: Request, store: Store, tell: Callable[[PairDone], None] = lambda event: None
+    request: Request, store: Store, tell: Callable[[Done | PairDone], None] = lambda event: None
 ) -> Calibration:
-    """Take `request.settings.rounds` pairs of every case, and say what they show.
+    """Take `request.settings.rounds` rounds and pairs of every case, in alternation, and say what they
+    show.
 
-    It is stored as a run of the first process of each pair; its environment holds the log ratios.
-    Raises UsageError and NothingMeasured as `devbench.session.prepare`. Whatever ends it early leaves
-    what was measured in the store.
+    The rounds are stored as a run; its environment holds what was made of them and of the pairs. Raises
+    UsageError and NothingMeasured as `devbench.session.prepare`, and BudgetExhausted where the time ended
+    before the first pair. Whatever ends it early leaves what was measured in the store.
     """
-    return take(prepare(request), store, tell)
+
+    def tell_done(event: Event) -> None:
+        if isinstance(event, Done):
+            tell(event)
+
+    session = prepare(request)
+    runner = runner_of(session, store, tell_done)
+    runner.shortens = False  # rounds of different lengths would not spread as those to be judged
+    with runner.ready():
+        return take(session, store, tell, partial(_take_round, runner))
+
+
+def _take_round(runner: Runner, number: int, cases: Sequence[Case]) -> dict[str, str]:
+    """A round of `devbench run`. What is skipped there is tried in pairs: `ab` skips nothing."""
+    runner.cases = cases
+    runner.take_round(number)
+    found = {case.id: runner.done.get((case.id, number)) for case in cases}
+    return {
+        case_id: f"{one.status}, {one.detail or one.reason}"
+        for case_id, one in found.items()
+        if one is not None and one.status not in ("ok", "skipped")
+    }
 
 
 def take(
     session: Session,
     store: Store,
     tell: Callable[[PairDone], None],
+    take_round: TakeRound,
     make: Callable[..., Interleaver] = Interleaver,
-    round_of: Callable[[Measurement], Round | None] = round_of,
 ) -> Calibration:
-    """The same for a session that is planned. make, round_of: where its cases are no benchmarks, what
-    stands in for the `Interleaver`, and what of a measurement is a round."""
+    """The same for a session that is planned. make: the `Interleaver`, or what stands in for it where the
+    cases are no benchmarks."""
     here = Variant("this Python", Path(sys.executable))
-    settings = {**session.info.settings, "kind": KIND, "share_s": ab.SHARE_S, "repeat": REPEAT}
+    settings = {**session.info.settings, "kind": KIND, "repeat": REPEAT}
     info = replace(session.info, settings=settings)
     with tempfile.TemporaryDirectory(prefix="devbench-calibrate-") as folder:
         staged, scratch = Path(folder) / "engine", Path(folder) / "scratch"
@@ -186,7 +187,6 @@ def take(
         scratch.mkdir()
         stage(staged, session.catalog.sources.values(), (here, here))
         store.create_run(info, session.cases)
-        sink = _FirstProcess(store, info.id, round_of)
         work = make(
             base=here,
             head=here,
@@ -196,8 +196,8 @@ def take(
             seed=session.settings.seed,
             share_s=ab.SHARE_S,
             timeout_s=session.settings.case_timeout_s,
-            runs={"base": info.id, "head": ""},
-            sink=sink,
+            runs={"base": "", "head": ""},
+            sink=_Nowhere(),
             tell=tell,
             scratch=scratch,
             log=session.log,
@@ -206,59 +206,73 @@ def take(
         )
         state: Literal["complete", "interrupted"] = "interrupted"
         try:
-            _take_pairs(work, session)
+            _take_in_turn(work, session, take_round)
             state = "complete"
         finally:
-            facts = ab.with_targets(info.environment, work.ready["base"])
-            info = replace(
-                info, environment=facts | {"calibration": _found(work, session.cases, sink)}
-            )
+            run = store.load(info.id)
+            facts = _with_targets(run.info.environment, work)
+            info = replace(info, environment={**facts, "calibration": _found(work, run)})
             store.update_environment(info.id, info.environment)
             store.finish_run(info.id, state, utc_now())
     return calibration_of(info)
 
 
-def _take_pairs(work: Interleaver, session: Session) -> None:
+def _take_in_turn(work: Interleaver, session: Session, take_round: TakeRound) -> None:
+    """A round, a pair, a round, a pair."""
     budget = session.settings.time_budget_s
     deadline = None if budget is None else time.monotonic() + budget
 
     def in_time() -> bool:
         return deadline is None or time.monotonic() < deadline
 
-    cases = list(session.cases)
-    for pair in range(session.settings.rounds):
-        if not cases or not in_time():
-            return
-        work.pair(pair, cases, in_time)
-        cases = [c for c in cases if c.id not in work.found or work.found[c.id].trouble is None]
+    def untroubled() -> list[Case]:
+        troubled = {case_id for case_id, one in work.found.items() if one.trouble is not None}
+        return [case for case in session.cases if case.id not in troubled]
+
+    for number in range(session.settings.rounds):
+        if not in_time():
+            break
+        for case_id, trouble in take_round(number, untroubled()).items():
+            work.found.setdefault(case_id, Found()).trouble = trouble
+        work.pair(number, untroubled(), in_time)
+        if not untroubled():
+            break
+    if not work.found:
+        raise BudgetExhausted(
+            "the time budget ran out before any case was timed in a pair; give a larger --time-budget, or "
+            "select fewer cases"
+        )
 
 
-def _found(work: Interleaver, cases: Sequence[Case], sink: _FirstProcess) -> dict[str, Json]:
-    return {
-        case.id: CaseCalibration(
+def _with_targets(facts: Mapping[str, Json], work: Interleaver) -> dict[str, Json]:
+    """The environment with what workers of pairs said of themselves, where those of rounds did not."""
+    ready = {
+        target: told
+        for target, told in work.ready["base"].items()
+        if "framework_version" not in facts["targets"][target]
+    }
+    return ab.with_targets(facts, ready)
+
+
+def _found(work: Interleaver, run: Run) -> dict[str, Json]:
+    """By case. The rounds are read as `compare` reads those that it judges."""
+    rounds = side_of(run).cases
+    found = {}
+    for case in run.cases:
+        if (one := work.found.get(case.id)) is None:
+            continue
+        beside = rounds.get(case.id)
+        found[case.id] = CaseCalibration(
             case_id=case.id,
             pairs=tuple(one.pairs),
             slowed=tuple(one.slowed),
-            **_of_rounds(sink.rounds.get(case.id, ())),
+            rounds=tuple(map(math.log, beside.medians)) if beside else (),
+            in_yardsticks=tuple(map(math.log, beside.in_yardsticks)) if beside else (),
+            yardstick=beside.yardstick if beside else None,
             trouble=one.trouble,
             untried=one.untried,
         ).to_json()
-        for case in cases
-        if (one := work.found.get(case.id)) is not None
-    }
-
-
-def _of_rounds(rounds: Sequence[Round]) -> dict[str, Any]:
-    """The rounds as a `CaseCalibration` has them: in yardsticks where all have the same one."""
-    names = {one.yardstick for one in rounds}
-    alike = len(names) == 1 and all(one.yardstick_s for one in rounds)
-    return {
-        "rounds": tuple(math.log(one.median) for one in rounds),
-        "yardstick": names.pop() if alike else None,
-        "in_yardsticks": tuple(
-            math.log(one.median / one.yardstick_s) for one in rounds if alike and one.yardstick_s
-        ),
-    }
+    return found
 
 
 def calibration_of(info: RunInfo) -> Calibration:

@@ -40,8 +40,8 @@ class CaseCalibration:
 
     pairs: log ratios of two processes of the same code, one a pair. slowed: the same with a known
     slowdown in one of them; untried: why there is none. rounds: logs of the median seconds of a step,
-    one a process. in_yardsticks: of the same in units of the fixed step `yardstick` beside it; empty
-    where a process has none. trouble: why there is nothing.
+    one an ordinary run or session. in_yardsticks: of the same in units of the fixed step `yardstick`
+    beside it; empty where one has none. trouble: why there is nothing.
     """
 
     case_id: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import signal
 import subprocess
 import sys
 import textwrap
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from devbench.model import RunInfo
-from devbench.pytest_plugin import _make_gate
+from devbench.pytest_plugin import _make_gate, ordinary
 from devbench.pytest_plugin.pairs import GONE, _on_side
 from devbench.regress.margins import environment_of, of_run
 from devbench.regress.sides import Side, read_side
@@ -333,6 +334,42 @@ def test_tests_that_did_not_fail_last_time_are_not_taken_for_removed_ones(
     assert GONE not in again.stdout.str()
 
 
+def test_told_to_end_it_leaves_no_folder_and_no_worktree(
+    pytester: pytest.Pytester, run: Run, repository: None, tmp_path: Path
+) -> None:
+    words = ("-p", "devbench.pytest_plugin", "-p", "pytest_benchmark.plugin", *FAKE)
+    child = subprocess.Popen(
+        [sys.executable, "-m", "pytest", *words, "--devbench-gate", "HEAD", "-k", "left_out"],
+        env={**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    while "HEAD against the work tree" not in (line := child.stdout.readline()):
+        assert line, "it ended before it began"
+    assert any(tmp_path.iterdir())
+    child.send_signal(signal.SIGTERM)
+    child.send_signal(signal.SIGINT)  # as a pipeline that is cancelled goes on
+    out, _ = child.communicate(timeout=60)
+    assert child.returncode == pytest.ExitCode.INTERRUPTED, out
+    assert list(tmp_path.iterdir()) == []
+    assert git("worktree", "list").count("\n") == 1
+
+
+def test_a_folder_that_the_base_has_not_is_said(
+    pytester: pytest.Pytester, run: Run, repository: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added = Path("added")
+    added.mkdir()
+    Path("test_more.py").rename(added / "test_more.py")
+    monkeypatch.chdir(added)
+    result = run(*FAKE, "--devbench-gate", "HEAD", "-k", "new")
+    assert result.ret == 2
+    result.stdout.fnmatch_lines(
+        ["*HEAD has no folder *added; start pytest in one that both sides have*"]
+    )
+
+
 def test_a_base_that_is_none_ends_it_before_anything_is_measured(
     pytester: pytest.Pytester, run: Run, repository: None
 ) -> None:
@@ -443,13 +480,16 @@ def test_against_a_file_a_calibration_decides_and_what_is_gone_is_named(
 def test_a_calibration_of_tests_is_stored_under_the_names_that_files_give_them(
     pytester: pytest.Pytester, run: Run, clocks: None
 ) -> None:
+    Path("steps.py").write_text(
+        "import os\nSHORT = 0.001 if 'MALLOC_MMAP_THRESHOLD_' in os.environ else 0.002"
+    )
     result = run(*SHORT, "--devbench-calibrate", "4", "-k", "short and not 2")
     assert result.ret == 0
     result.assert_outcomes(passed=1, deselected=4)
     result.stdout.fnmatch_lines(
         [
             "*devbench calibration*",
-            "test_clocks.py::test_short[[]n=1[]]@fake:cpu: pairs spread by *; processes by *",
+            "test_clocks.py::test_short[[]n=1[]]@fake:cpu: pairs spread by *; sessions by *",
             "stored as *",
         ]
     )
@@ -457,9 +497,37 @@ def test_a_calibration_of_tests_is_stored_under_the_names_that_files_give_them(
         stored = store.load(store.runs()[0].info.id)
     (one,) = of_run(stored.info).values()
     assert one.case_id == "test_clocks.py::test_short[n=1]@fake:cpu"
-    assert one.rounds == pytest.approx([math.log(0.001)] * 4)
+    assert one.rounds == pytest.approx([math.log(0.002)] * 4), "not those of an ordinary session"
     assert len(one.pairs) == len(one.in_yardsticks) == 4
     assert str(one.untried).startswith("base: skipped"), "a step with a clock is not repeated"
+
+
+def test_where_warnings_are_errors_a_worker_whose_pytest_finds_the_plugin_itself_can_start(
+    pytester: pytest.Pytester,
+) -> None:
+    code = "import pytest, devbench; pytest.main(['-W', 'error', '--collect-only', '.'])"
+    done = pytester.run(sys.executable, "-P", "-c", code)
+    done.stdout.fnmatch_lines(["plugins: *devbench*", "*no tests collected*"])
+
+
+def test_a_session_for_a_round_calibrates_nothing_and_leaves_its_file_alone_behind(
+    pytester: pytest.Pytester, run: Run, clocks: None, tmp_path: Path
+) -> None:
+    Path("pytest.ini").write_text(
+        "[pytest]\naddopts = -p devbench.pytest_plugin -p pytest_benchmark.plugin --lf --basetemp=tmp"
+        " --devbench-calibrate=4 --benchmark-autosave --junitxml=report.xml\nfilterwarnings = error"
+    )
+    file, log = tmp_path / "round.json", tmp_path / "log"
+    words = [*SHORT, "-k", "short", "--", "test_clocks.py"]
+    assert ordinary.take(words, Path.cwd(), file, log) is None, log.read_text()
+    read = read_side(str(file), None)
+    assert list(read.cases) == [f"test_clocks.py::test_short[fake:cpu-{n}]" for n in (1, 2)]
+    assert not Path(".pytest_cache").exists()
+    assert not Path("report.xml").exists()
+    assert not list(Path(".benchmarks").rglob("*.json"))
+
+    gone = ordinary.take(["no_such_file.py"], Path.cwd(), tmp_path / "none.json", log)
+    assert str(gone).endswith("no benchmarks have been run!")
 
 
 def test_a_worker_gets_the_arguments_of_the_session_with_the_paths_of_its_side() -> None:

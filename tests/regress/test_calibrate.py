@@ -17,21 +17,20 @@ from scipy.stats import binomtest
 from devbench import registry
 from devbench.declare import Step
 from devbench.errors import BudgetExhausted, StoreError, Unsupported
+from devbench.events import Done
 from devbench.measure.bench import _repeated
 from devbench.model import Case, RunInfo, Target, Work
 from devbench.regress import ab, calibrate, interleave, looks
 from devbench.regress.ab import Request as Comparing
 from devbench.regress.interleave import Found, PairDone
-from devbench.regress.margins import (
-    CaseCalibration,
-)
+from devbench.regress.margins import CaseCalibration, of_run
 from devbench.session import Request
 from devbench.settings import Settings
 from devbench.stats import power
 from devbench.stats.sequential import LOOKS
 from devbench.stats.verdicts import ALPHA, FAMILY, MARGIN
 from devbench.store import Store
-from tests.helpers import PLUGINS
+from tests.helpers import PLUGINS, DevBench
 from tests.test_hold import LIMITS, Worker
 
 CASE = "sum[n=4000,dtype=float32]@fake:cpu"
@@ -218,7 +217,22 @@ def test_what_is_reset_between_two_steps_is_not_repeated() -> None:
         _repeated(Step(run=int, reset=lambda: None), 20)
 
 
-def test_a_calibration_is_stored_and_gives_a_comparison_its_margins(
+#: A step that says it takes twice as long where nothing was quieted for a pair, and may break there.
+OF_ITS_PROCESS = """
+import os
+from devbench import Step, benchmark
+
+@benchmark(name="loud", axes={"breaks": [0, 1]}, quick={"breaks": [0, 1]})
+class Loud:
+    def fake(self, ctx, breaks):
+        quieted = "MALLOC_MMAP_THRESHOLD_" in os.environ
+        if breaks and not quieted:
+            raise ValueError("too loud")
+        return Step(run=int, clock=lambda: 0.001 if quieted else 0.002)
+"""
+
+
+def test_a_calibration_is_stored_and_gives_a_comparison_its_margins_and_its_rounds_are_those_of_a_run(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(PLUGINS))
@@ -229,24 +243,40 @@ def test_a_calibration_is_stored_and_gives_a_comparison_its_margins(
     monkeypatch.setattr(registry, "_loaded_frameworks", fresh)
     monkeypatch.setattr(ab, "SHARE_S", 0.02)
     monkeypatch.setattr(interleave, "LIMITS", replace(interleave.LIMITS, warmup_s=0.02))
+    suite = tmp_path / "loudness.py"
+    suite.write_text(OF_ITS_PROCESS)
+    short = {"warmup_s": 0.02, "share_s": 0.02, "ceiling_s": 1e-3}
     request = Request(
-        select=("sum",),
+        select=("sum[n=4000,dtype=float32]", "loud"),
         frameworks=("fake",),
         params=("n=4000",),
-        settings=Settings.for_quick(rounds=4),
+        suite_paths=(suite,),
+        settings=Settings.for_quick(rounds=4, **short),
     )
-    told: list[PairDone] = []
+    told: list[Done | PairDone] = []
     found = calibrate.calibrate(request, store, told.append)
-    [case] = found.cases
-    assert (case.case_id, case.pairs, len(told)) == (CASE, 4, 4)
+    case, loud, broken = found.cases
+    assert (case.case_id, case.pairs) == (CASE, 4)
+    assert broken.pairs == 0
+    assert str(broken.reason).startswith("failed, ValueError: too loud at ")
+    pairs = [one.case.id for one in told if isinstance(one, PairDone)]
+    assert sorted(pairs) == [loud.case_id] * 4 + [CASE] * 4
+    assert len(told) - len(pairs) == 9, (
+        "a round before each pair, the broken case in the first alone"
+    )
     assert case.slowdown is not None
     assert (case.slowdown.pairs, case.slowdown.extra) == (4, 0.05)
     assert case.margin is not None
     run = store.load(found.info.id)
     assert run.info.state == "complete"
-    assert [one.round for one in run.measurements] == [0, 1, 2, 3]
-    assert run.measurements[0].numerics == "match"
+    rounds = [one for one in run.measurements if one.case_id == CASE]
+    assert [one.round for one in rounds] == [0, 1, 2, 3]
+    assert rounds[0].numerics == "match"
+    assert rounds[0].telemetry
     assert calibrate.calibration_of(run.info).cases == found.cases
+    known = of_run(run.info)
+    assert known[loud.case_id].rounds == pytest.approx([math.log(0.002)] * 4)
+    assert len(known[CASE].in_yardsticks) == 4
 
     asked: list[Comparing] = []
 
@@ -266,6 +296,15 @@ def test_a_calibration_is_stored_and_gives_a_comparison_its_margins(
         ab.interleave(comparing, store)
     assert asked[0].margins == {CASE: case.margin}
     assert asked[0].margin == case.margin
+
+
+def test_a_budget_that_ends_before_the_first_pair_is_said_and_no_empty_table(
+    devbench_cli: DevBench,
+) -> None:
+    words = ("sum", "--framework", "fake", "--pairs", "4", "--time-budget", "0.001")
+    done = devbench_cli("calibrate", *words)
+    assert (done.returncode, done.stdout) == (124, ""), done.stderr
+    assert "the time budget ran out before any case was timed" in done.stderr
 
 
 def test_a_look_holds_each_case_against_the_margin_that_it_has() -> None:

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from devbench.cli.ending import ended_in_order
+from devbench.ending import ended_in_order
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

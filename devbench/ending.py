@@ -1,4 +1,4 @@
-"""How a verb is told to end: whatever it has to clean up, it cleans up."""
+"""How a verb or a gate is told to end: whatever it has to clean up, it cleans up."""
 
 from __future__ import annotations
 
