@@ -118,7 +118,11 @@ class PytestWorker(Worker):
         self._start(self._messages.get())
         if self._target is not None:
             refuse_others(self._target.framework)
-            pytest.main(list(arguments), plugins=[pytest_plugin, self])
+            words = list(arguments)
+            place = words.index("--") if "--" in words else len(words)
+            # The framework and this package are there before pytest, which warns of it.
+            words[place:place] = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
+            pytest.main(words, plugins=[pytest_plugin, self])
         self._answer()
 
     @pytest.hookimpl(tryfirst=True)

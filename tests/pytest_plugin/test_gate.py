@@ -205,7 +205,7 @@ def test_a_file_or_a_test_that_the_base_lacks_does_not_cost_the_others(
 
 @pytest.mark.usefixtures("run")
 def test_a_package_of_the_working_folder_is_there_in_the_workers_of_python_m_pytest(
-    pytester: pytest.Pytester,
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytester.makepyfile(own="NAME = 'it'")
     pytester.mkdir("benchmarks")
@@ -220,16 +220,17 @@ def test_a_package_of_the_working_folder_is_there_in_the_workers_of_python_m_pyt
             """
         )
     )
-    words = ("-p", "devbench.pytest_plugin", "-p", "pytest_benchmark.plugin", *FAKE)
-    # Not by pytester, which puts the working folder on PYTHONPATH.
+    # Not by pytester, which puts the working folder on PYTHONPATH; and with all plugins that are installed,
+    # of whose modules the workers have imported some.
+    monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *words, "--devbench-gate", sys.executable],
+        [sys.executable, "-m", "pytest", "-W", "error", *FAKE, f"--devbench-gate={sys.executable}"],
         env={**os.environ, "PYTHONPATH": str(PLUGINS)},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert "call: Failed: found it" in done.stdout
+    assert "call: Failed: found it" in done.stdout, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("options", ["", "--basetemp=shared"])
