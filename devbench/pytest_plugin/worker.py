@@ -108,9 +108,11 @@ class PytestWorker(Worker):
         self._start(self._messages.get())
         if self._target is not None:
             refuse_others(self._target.framework)
+            words = list(arguments)
+            place = words.index("--") if "--" in words else len(words)
             # The framework and this package are there before pytest, which warns of it.
-            quiet = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
-            pytest.main([*arguments, *quiet], plugins=[pytest_plugin, self])
+            words[place:place] = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
+            pytest.main(words, plugins=[pytest_plugin, self])
         self._answer()
 
     @pytest.hookimpl(tryfirst=True)
