@@ -141,7 +141,6 @@ def parse(text: str, origin: str) -> Recording:
     written_by = data.pop("devbench", "an unknown devbench")
     try:
         recording = from_json(Recording, data)
-        _check_texts(recording, Misfit)
         _check_files(recording.files, Misfit)
         _check_amounts(recording, Misfit)
         _check_gpus(gather(recording), from_json)
@@ -222,27 +221,6 @@ def _check_amounts(recording: Recording, misfit: Callable[[str, str], Exception]
     mounts = recording.files.get("proc/self/mountinfo", "").count("\n") + 1
     if mounts * recording.files.get("proc/self/cgroup", "").count("/") > MAX_GROUPS:
         raise misfit("files.proc/self/cgroup", "is deeper than control groups are")
-
-
-def _check_texts(recording: Recording, misfit: Callable[[str, str], Exception]) -> None:
-    """What the readers expect of mappings, which annotations do not enforce."""
-    texts: list[tuple[str, Mapping[str, Any], type | tuple[type, ...]]] = [
-        ("files", recording.files, str),
-        ("variables", recording.variables, str),
-    ]
-    for position, framework in enumerate(recording.frameworks):
-        texts.append((f"frameworks[{position}].rates", framework.rates, (int, float)))
-    if recording.process is not None:
-        texts += [
-            ("process.started_with", recording.process.started_with, str),
-            ("process.now", recording.process.now, str),
-            ("process.initialized", recording.process.initialized, int),
-        ]
-    for place, mapping, kind in texts:
-        for name, value in mapping.items():
-            if not isinstance(value, kind):
-                wanted = "a text" if kind is str else "a number"
-                raise misfit(f"{place}.{name[:60]}", f"is no {wanted[2:]}; {wanted} is expected")
 
 
 def _check_gpus(facts: Facts, from_json: Callable[..., Any]) -> None:

@@ -216,5 +216,5 @@ def _mapping(hint: Any, value: Json, path: str) -> dict[str, Any]:
 def _pairs(hint: Any, value: Json, path: str) -> tuple[tuple[str, Any], ...]:
     decode = _decoder(hint)
     return tuple(
-        (name, decode(item, f"{path}.{name}")) for name, item in _object(value, path).items()
+        (name, decode(item, f"{path}.{name[:60]}")) for name, item in _object(value, path).items()
     )
