@@ -1,9 +1,6 @@
 """devbench: what devices a machine has, how fast each is, and how far the figures can be trusted.
 
 The names below load on first use, so that ``import devbench`` costs nothing but the standard library.
-
-PYTEST_DONT_REWRITE: the gate's workers have imported this before pytest looks for plugins, which pytest
-would warn of.
 """
 
 from __future__ import annotations

@@ -266,13 +266,18 @@ def _found(work: Interleaver, run: Run) -> dict[str, Json]:
             case_id=case.id,
             pairs=tuple(one.pairs),
             slowed=tuple(one.slowed),
-            rounds=tuple(map(math.log, beside.medians)) if beside else (),
-            in_yardsticks=tuple(map(math.log, beside.in_yardsticks)) if beside else (),
+            rounds=_logs(beside.medians) if beside else (),
+            in_yardsticks=_logs(beside.in_yardsticks) if beside else (),
             yardstick=beside.yardstick if beside else None,
             trouble=one.trouble,
             untried=one.untried,
         ).to_json()
     return found
+
+
+def _logs(rounds: Sequence[float]) -> tuple[float, ...]:
+    """None where a round read zero: the clock is too coarse for the step."""
+    return tuple(map(math.log, rounds)) if min(rounds, default=0.0) > 0 else ()
 
 
 def calibration_of(info: RunInfo) -> Calibration:

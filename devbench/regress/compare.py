@@ -266,6 +266,8 @@ def _obstacle(
         return "open", f"{base.status} on the base: {base.reason or _NO_REASON}"
     if not (base.medians and new.medians):
         return "open", f"no times {'now' if base.medians else 'on the base'}"
+    if min(*base.medians, *new.medians) <= 0:
+        return "open", "a round read zero: the clock is too coarse for this step"
     for side, when in ((base, "on the base"), (new, "now")):
         if side.wrong:
             return "open", f"worthless {when}: {side.wrong[0]}"

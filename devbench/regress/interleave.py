@@ -27,6 +27,7 @@ NULL_EVERY: Final = 2
 #: A known slowdown is tried where so many steps take no longer than this.
 LONGEST_REPEATED_S: Final = 0.25
 LIMITS: Final = Limits(warmup_s=0.5, share_s=0.0)
+_TOO_COARSE: Final = "a turn read zero seconds: the clock is too coarse for this step"
 
 
 class Sink(Protocol):
@@ -271,6 +272,9 @@ class Interleaver:
         base, head, again = readings["base"], readings["head"], readings.get(CONTROL)
         if head.is_ok and again is not None and _failed(again):
             head = again  # it runs the same code
+        for reading in (base, head):
+            if reading.is_ok and min(reading.samples, default=1.0) <= 0:
+                reading.facts.update(status="failed", reason="error", detail=_TOO_COARSE)
         for role, reading in (("base", base), ("head", head)):
             samples = reading.samples if reading.is_ok else ()
             self._store(role, case, number, started_at, reading.facts | {"samples": samples})

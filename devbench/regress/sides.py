@@ -113,6 +113,8 @@ def side_of(run: Run) -> Side:
     for visit in run.measurements:
         visits[visit.case_id].append(visit)
     info = run.info
+    targets = target_facts_of(info)
+    on_cpu = {name for name, facts in targets.items() if facts.get("physical_device") == "cpu"}
     return Side(
         name=info.label or info.id,
         kind="run",
@@ -121,8 +123,12 @@ def side_of(run: Run) -> Side:
         started_at=info.started_at,
         state=info.state,
         facts=facts_of(info),
-        target_facts=_with_modes(target_facts_of(info), run),
-        cases={case.id: _case(case, visits[case.id]) for case in run.cases if visits[case.id]},
+        target_facts=_with_modes(targets, run),
+        cases={
+            case.id: _case(case, visits[case.id], str(case.target) in on_cpu)
+            for case in run.cases
+            if visits[case.id]
+        },
         in_turn=info.kind == "ab",
         unreached=tuple(case for case in run.cases if not visits[case.id]),
     )
@@ -140,11 +146,11 @@ def _with_modes(targets: dict[str, dict[str, Json]], run: Run) -> dict[str, dict
     return targets
 
 
-def _case(case: Case, visits: Iterable[Measurement]) -> SideCase:
+def _case(case: Case, visits: Iterable[Measurement], on_cpu: bool) -> SideCase:
     rounds = sorted(visits, key=lambda visit: visit.round)
     worst = min(rounds, key=lambda visit: SEVERITY.index(visit.status))
     timed = [visit for visit in rounds if visit.status == "ok" and visit.samples]
-    quality, reasons = judge(timed) if timed else (None, ())
+    quality, reasons = judge(timed, on_cpu=on_cpu) if timed else (None, ())
     names = {visit.yardstick for visit in timed}
     return SideCase(
         id=case.id,

@@ -27,17 +27,19 @@ def with_measurement(before: Mapping[str, Any], measured: Measurement) -> dict[s
     """The outcome after one more round. status: the most serious of the rounds; numerics: that of the
     check, ``mismatch`` where any round has it; figures: rounds that were timed, in order of arrival.
 
-    A yardstick that changed between the rounds of a case measures nothing: its name is then empty.
+    A yardstick that changed between the rounds of a case measures nothing: its name is then empty. A round
+    whose median is zero, by a clock too coarse for the step, has no place on a scale of ratios.
     """
     after = dict(before)
     statuses = [status for status in (before["status"], measured.status) if status is not None]
     after["status"] = min(statuses, key=SEVERITY.index)
     if measured.numerics is not None and before["numerics"] != "mismatch":
         after["numerics"] = measured.numerics
-    if measured.status == "ok" and measured.samples:
+    median = statistics.median(measured.samples or (0.0,))
+    if measured.status == "ok" and median > 0:
         name = measured.yardstick or ""
         after["yardstick"] = name if before["yardstick"] in (None, name) else ""
-        figure = (statistics.median(measured.samples), measured.yardstick_s or np.nan)
+        figure = (median, measured.yardstick_s or np.nan)
         after["figures"] = before["figures"] + np.array([figure], FIGURES).tobytes()
     return after
 

@@ -502,14 +502,6 @@ def test_a_calibration_of_tests_is_stored_under_the_names_that_files_give_them(
     assert str(one.untried).startswith("base: skipped"), "a step with a clock is not repeated"
 
 
-def test_where_warnings_are_errors_a_worker_whose_pytest_finds_the_plugin_itself_can_start(
-    pytester: pytest.Pytester,
-) -> None:
-    code = "import pytest, devbench; pytest.main(['-W', 'error', '--collect-only', '.'])"
-    done = pytester.run(sys.executable, "-P", "-c", code)
-    done.stdout.fnmatch_lines(["plugins: *devbench*", "*no tests collected*"])
-
-
 def test_a_session_for_a_round_calibrates_nothing_and_leaves_its_file_alone_behind(
     pytester: pytest.Pytester, run: Run, clocks: None, tmp_path: Path
 ) -> None:

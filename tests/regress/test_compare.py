@@ -178,6 +178,12 @@ FINE = {OTHER: timed(OTHER, QUIET)}
             "worthless now: threads: 2.5 busy where 2 were given",
             4,
         ),
+        (
+            timed(CASE, QUIET),
+            timed(CASE, (1.0, 0.0, 1.0)),
+            "a round read zero: the clock is too coarse for this step",
+            4,
+        ),
         ([], [], "planned, and reached on neither side", 4),
         (None, [], "planned, and reached on neither side", 4),
     ],

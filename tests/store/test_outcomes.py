@@ -22,6 +22,7 @@ def test_the_rounds_of_a_case_are_known_without_its_samples(location: str) -> No
             example_measurement(case, 0, samples=(0.1, 0.3, 0.2), **stick),
             example_measurement(case, 1, samples=(), status="crashed"),
             example_measurement(case, 2, samples=(0.5, 0.75), yardstick="gemm"),
+            example_measurement(case, 3, samples=(0.0, 0.0, 1e-6), **stick),
         ):
             store.add_measurement(example_info().id, one)
         outcomes = store.outcomes()
