@@ -39,10 +39,11 @@ def take(arguments: Sequence[str], folder: Path, file: Path, log: Path) -> str |
     place = words.index("--") if "--" in words else len(words)
     words[place:place] = ["-p", __name__, "--benchmark-only", f"--benchmark-json={file}"]
     start = log.stat().st_size if log.exists() else 0
+    # As `pytest` itself it does not look for modules in the folder, unless this process does.
+    alone = [] if str(folder) in sys.path else ["-P"]
     with log.open("ab") as chatter:
         subprocess.run(
-            # -P: as `pytest` itself, it does not look for modules in the folder.
-            [sys.executable, "-P", "-m", "pytest", *words],
+            [sys.executable, *alone, "-m", "pytest", *words],
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=chatter,
