@@ -258,15 +258,7 @@ def _maker(config: pytest.Config, there: dict[Target, list[Key]]) -> Callable[..
 
 def _gone(key: Key, target: Target) -> Row:
     name, params = key
-    return Row(
-        case_id=Case(name.partition("::")[0], name, params, target).id,
-        benchmark=name,
-        params=dict(params),
-        target=str(target),
-        verdict="not-measured",
-        gate="open",
-        reason=GONE,
-    )
+    return Row.unmeasured(Case(name.partition("::")[0], name, params, target), GONE)
 
 
 def _refuse_twins(cases: Sequence[Case]) -> None:

@@ -169,15 +169,7 @@ def _rows(base: Side, new: Side, found: Sequence[Difference]) -> dict[str, Row]:
         for case_id in dict.fromkeys((*new.cases, *base.cases))
     }
     return rows | {
-        case.id: Row(
-            case_id=case.id,
-            benchmark=case.benchmark,
-            params=dict(case.params),
-            target=str(case.target),
-            verdict="not-measured",
-            gate="open",
-            reason="planned, and reached on neither side",
-        )
+        case.id: Row.unmeasured(case, "planned, and reached on neither side")
         for case in new.unreached
         if case.id not in rows
     }

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from devbench.model import ParamValue
+from devbench.model import Case, ParamValue
 from devbench.regress.environment_diff import Difference
 from devbench.stats.verdicts import ALPHA, FAMILY, Verdict
 
@@ -55,6 +55,19 @@ class Row:
     shift: float | None = None
     p: float | None = None
     doubts: tuple[str, ...] = ()
+
+    @classmethod
+    def unmeasured(cls, case: Case, reason: str) -> Row:
+        """A case that was not timed on both sides: an open question."""
+        return cls(
+            case_id=case.id,
+            benchmark=case.benchmark,
+            params=dict(case.params),
+            target=str(case.target),
+            verdict="not-measured",
+            gate="open",
+            reason=reason,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -80,15 +80,7 @@ def with_one_sided(comparison: Comparison, there: Declared, here: Sequence[Case]
     ]
     known = {case.id for case in here}
     gone = [
-        Row(
-            case_id=case.id,
-            benchmark=case.benchmark,
-            params=dict(case.params),
-            target=str(case.target),
-            verdict="not-measured",
-            gate="open",
-            reason="only on the base: there is none of it now",
-        )
+        Row.unmeasured(case, "only on the base: there is none of it now")
         for case in there.cases
         if case.id not in known
     ]
