@@ -185,11 +185,9 @@ class Worker:
             return warm.facts | {"pinned": pinned}
 
         facts = outcome(bench, keep)
-        # Of the repository: what lies in this side's tree, and what the work tree was asked for instead.
         files = _files_below(message["roots"])
-        own = _files_below([one for one in (message.get("tree"),) if one])
-        strays = set(_files_below([one for one in (message.get("top"),) if one])).difference(own)
-        self._send("held", facts=facts, files=files, strays=sorted(strays))
+        strays = sorted(set(_files_below(message["tops"])).difference(files))
+        self._send("held", facts=facts, files=files, strays=strays)
 
     def _burst(self, message: Message) -> None:
         """Some samples of the case that is held, at least so many and for so many seconds."""

@@ -42,6 +42,7 @@ class Worker:
             kept=None,
             check=None,
             roots=[str(PLUGINS)],
+            tops=[],
         )
 
     def burst(self, **fields: Any) -> Any:

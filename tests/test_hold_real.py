@@ -62,6 +62,7 @@ def test_the_threads_of_a_step_have_a_cpu_each_until_it_is_dropped(
             kept=None,
             check=None,
             roots=[],
+            tops=[],
         )
         assert held["facts"]["pinned"] is True
         masks = confined()

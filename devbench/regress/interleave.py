@@ -27,7 +27,6 @@ NULL_EVERY: Final = 2
 #: A known slowdown is tried where so many steps take no longer than this.
 LONGEST_REPEATED_S: Final = 0.25
 LIMITS: Final = Limits(warmup_s=0.5, share_s=0.0)
-_TOO_COARSE: Final = "a turn read zero seconds: the clock is too coarse for this step"
 
 
 class Sink(Protocol):
@@ -173,8 +172,8 @@ class Interleaver:
             reference = self._references.get(case)
             self._references.rest()
             if isinstance(reference, str):
+                failure = self._references.failure(case, reference)
                 for role in ("base", "head"):
-                    failure = self._references.failure(case, reference)
                     self._store(role, case, number, utc_now(), failure)
                 self._note(case, number, failure["detail"])
                 return
@@ -194,8 +193,7 @@ class Interleaver:
                 "kept": str(self._kept(role)),
                 "check": check if role != CONTROL else None,
                 "roots": [str(root) for root in variant.roots],
-                "tree": str(variant.tree) if variant.tree else None,
-                "top": str(variant.top) if variant.top else None,
+                "tops": [str(variant.top)] if variant.top else [],
             }
 
         readings = turns.run(measure, self.share_s, flip=number % 2 == 1)
@@ -272,9 +270,6 @@ class Interleaver:
         base, head, again = readings["base"], readings["head"], readings.get(CONTROL)
         if head.is_ok and again is not None and _failed(again):
             head = again  # it runs the same code
-        for reading in (base, head):
-            if reading.is_ok and min(reading.samples, default=1.0) <= 0:
-                reading.facts.update(status="failed", reason="error", detail=_TOO_COARSE)
         for role, reading in (("base", base), ("head", head)):
             samples = reading.samples if reading.is_ok else ()
             self._store(role, case, number, started_at, reading.facts | {"samples": samples})

@@ -28,6 +28,11 @@ NO_ROOM: Final = frozenset({"oom", "skipped"})
 #: A turn lasts at least so long and so many samples; both together are about ten short steps.
 TURN_S: Final = 0.01
 TURN_SAMPLES: Final = 1
+_TOO_COARSE: Final = {
+    "status": "failed",
+    "reason": "error",
+    "detail": "a turn read zero seconds: the clock is too coarse for this step",
+}
 #: Turns of each process: at most and, however slow a step is, at least.
 MOST_TURNS: Final = 40
 LEAST_TURNS: Final = 6
@@ -133,7 +138,9 @@ class Turns:
             for role, facts in taken.items():
                 readings[role].facts.update(facts)
         for role in roles:
-            readings[role].facts.update(self._ask(role, "drop")["facts"])
+            dropped = self._ask(role, "drop")["facts"]
+            if readings[role].is_ok:  # else it would say that all went well to its end
+                readings[role].facts.update(dropped)
         return readings
 
     def _take_turns(self, roles: list[str], share_s: float) -> dict[str, dict[str, Any]]:
@@ -159,7 +166,10 @@ class Turns:
                 seconds[role] += time.monotonic() - start
                 if facts["status"] != "ok":
                     return {role: {**facts, "samples": ()}}
-                samples[role].append(statistics.median(facts["samples"]))
+                middle = statistics.median(facts["samples"])
+                if middle <= 0:  # it has no ratio
+                    return {role: {"samples": (), **_TOO_COARSE}}
+                samples[role].append(middle)
         return {
             role: {"samples": tuple(samples[role]), "timing_s": seconds[role]} for role in roles
         }

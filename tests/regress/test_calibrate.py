@@ -204,6 +204,7 @@ def test_so_many_steps_are_really_taken_for_one(tmp_path: Path) -> None:
         kept=None,
         check=None,
         roots=[],
+        tops=[],
         repeat=8,
     )
     samples = worker.burst(samples=3)["samples"]

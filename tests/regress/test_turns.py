@@ -120,6 +120,16 @@ def test_a_control_without_room_does_not_keep_the_pair_from_its_turns(
     assert found["again"].samples == ()
 
 
+def test_a_turn_that_reads_zero_fails_its_case_and_not_the_comparison(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_Told, "medians", {"base": 1.0, "head": 0.0})
+    found = readings(monkeypatch, 0.0, "base", "head")
+    assert (found["base"].is_ok, found["head"].is_ok) == (True, False)
+    assert "the clock is too coarse" in found["head"].facts["detail"]
+    assert found["base"].samples == found["head"].samples == ()
+
+
 def test_turns_take_all_their_time_where_it_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     found = readings(monkeypatch, 0.03, "base", "head")
     assert 20 <= len(found["base"].samples) <= 21

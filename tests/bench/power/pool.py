@@ -95,6 +95,7 @@ def _ratio(turns: Turns, kind: str, role: Role, folder: Path, *, flip: bool) -> 
             "kept": None,
             "check": None,
             "roots": [],
+            "tops": [],
         }
 
     readings = turns.run(measure, SHARE_S, flip)
