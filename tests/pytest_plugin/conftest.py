@@ -7,6 +7,9 @@ import pytest
 from tests.helpers import PLUGINS, environment
 
 Run = Callable[..., pytest.RunResult]
+FAKE = ("--devbench-framework", "fake")
+#: Steps that tell their own time take none: few rounds of them are enough.
+SHORT = (*FAKE, "--benchmark-max-time", "1e-5", "--benchmark-min-rounds", "5")
 
 
 @pytest.fixture
