@@ -52,7 +52,10 @@ class TensorFlowProbes:
         with tf.device("/CPU:0"):
             host = self._random(count)
         # `numpy` would copy once more, within the host's memory.
-        return {"h2d": lambda: tf.identity(afresh(tf, host)), "d2h": lambda: memoryview(device)}
+        return {
+            "h2d": lambda: tf.identity(afresh(host)),
+            "d2h": lambda: memoryview(afresh(device)),
+        }
 
     def _moved(self, array: np.ndarray, dtype: DType) -> Any:
         is_float = array.dtype.kind == "f"
@@ -97,9 +100,11 @@ class TensorFlowProbes:
         return run
 
 
-def afresh(tf: Any, tensor: Any) -> Any:
-    """The same memory under another handle: a tensor remembers its copies on other devices, so that moving
-    it a second time would move nothing."""
+def afresh(tensor: Any) -> Any:
+    """The same memory under another handle: a tensor remembers its copies on other devices and in the
+    host's memory, so that moving it a second time would move nothing."""
+    import tensorflow as tf
+
     return tf.experimental.dlpack.from_dlpack(tf.experimental.dlpack.to_dlpack(tensor))
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from devbench import Context, Step, Unsupported, Work, benchmark
+from devbench.frameworks.tensorflow_probes import afresh
 
 #: Bytes: 4 kB to 1 GB, in powers of two.
 _SIZES: Final = (2**12, 2**16, 2**20, 2**24, 2**28, 2**30)
@@ -112,20 +113,12 @@ class Transfer:
         if direction == "to_device":
             with tf.device("/CPU:0"):
                 host = tf.identity(source)
-            return lambda: tf.identity(_afresh(host))  # a step runs in the scope of its device
+            return lambda: tf.identity(afresh(host))  # a step runs in the scope of its device
         if direction == "to_host":
-            return lambda: memoryview(source)  # `numpy` would copy once more
+            return lambda: memoryview(afresh(source))  # `numpy` would copy once more
         # tf.identity would hand out the same memory.
         copy = ctx.compile(lambda source: tf.raw_ops.DeepCopy(x=source))
         return Step(lambda: copy(source), metrics=_of_a_cpu(kind))
-
-
-def _afresh(tensor: Any) -> Any:
-    """The same memory under another handle: a tensor of TensorFlow remembers its copies on other devices,
-    so that moving it a second time would move nothing."""
-    import tensorflow as tf
-
-    return tf.experimental.dlpack.from_dlpack(tf.experimental.dlpack.to_dlpack(tensor))
 
 
 def refuse(kind: str, size: int, direction: str, memory: str) -> None:
@@ -190,7 +183,7 @@ class TransferPeer:
 
         def copy() -> Any:
             with tf.device(there):
-                return tf.identity(_afresh(source))
+                return tf.identity(afresh(source))
 
         return copy
 

@@ -73,18 +73,35 @@ def test_bytes_cross_a_link_once_and_one_memory_twice() -> None:
 
 #: On a CPU, whose two sides are one memory: what is asked for can be seen, though no link is crossed.
 AFRESH = """
+from pathlib import Path
 import numpy as np, tensorflow as tf
+from devbench import Context
 from devbench.frameworks.tensorflow_probes import TensorFlowProbes, afresh
-from devbench_suites.transfer import _afresh
+from devbench.model import DTYPES
+from devbench_suites.transfer import Transfer
 
 tensor = tf.random.uniform((1024,))
-for again in (afresh(tf, tensor), _afresh(tensor)):
-    assert again is not tensor and again._id != tensor._id
-    assert np.shares_memory(memoryview(again), memoryview(tensor))
+again = afresh(tensor)
+assert again is not tensor and again._id != tensor._id
+assert np.shares_memory(memoryview(again), memoryview(tensor))
+
+handles = []
+take = tf.experimental.dlpack.from_dlpack
+tf.experimental.dlpack.from_dlpack = lambda capsule: handles.append(1) or take(capsule)
 steps = TensorFlowProbes(tf, "GPU:0", 1 << 20).transfers(1024)
-assert steps["h2d"]().shape == (1024,)
-first, second = (np.asarray(steps["d2h"]()) for _ in range(2))
-assert first.dtype == np.float32 and (first == second).all() and first.any()
+context = Context(
+    framework="tensorflow", device="/GPU:0", devices=("/GPU:0",), dtype=DTYPES["float32"],
+    mode="function", threads=1, params={}, scratch=Path(), compile=lambda function: function,
+)
+for direction in ("to_device", "to_host"):
+    params = {"size": 4096, "direction": direction, "memory": "pageable"}
+    steps[direction] = Transfer.call("tensorflow", params, ctx=context, source=tensor)
+for name, step in steps.items():
+    handles.clear()
+    first, second = (np.asarray(step()) for _ in range(2))
+    assert len(handles) == 2, (name, handles)
+    assert first.shape == (1024,) and first.dtype == np.float32
+    assert (first == second).all() and first.any()
 """
 
 
