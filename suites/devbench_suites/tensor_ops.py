@@ -267,7 +267,8 @@ class GatherScatter:
         import tensorflow as tf
 
         moves = {
-            "gather": tf.gather,
+            # Of two arguments: binding the six of tf.gather itself costs time in each call.
+            "gather": lambda x, index: tf.gather(x, index),
             "scatter": lambda x, index: tf.scatter_nd(
                 index[:, tf.newaxis], x, tf.shape(x, out_type=index.dtype)
             ),

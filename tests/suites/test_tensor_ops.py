@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import inspect
+import sys
+from types import FunctionType, SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -37,6 +41,29 @@ def test_the_result_is_that_of_the_reference(
     assert found.numerics == "match", found
     if name not in ("elementwise", "reduction") or params["op"] == "row_max":
         assert found.rel_error == 0  # numbers are moved or chosen, and none is computed
+
+
+@pytest.mark.parametrize(("name", "params"), POINTS)
+def test_no_function_of_tensorflow_is_compiled_with_arguments_that_are_not_given(
+    monkeypatch: pytest.MonkeyPatch, name: str, params: dict[str, Any]
+) -> None:
+    """Binding the defaults of a public one, six of tf.gather's, is paid in each call."""
+    monkeypatch.setitem(sys.modules, "tensorflow", MagicMock())
+    compiled: list[Any] = []
+
+    def compile_(function: Any) -> MagicMock:
+        compiled.append(function)
+        return MagicMock()
+
+    context = SimpleNamespace(device="/GPU:0", compile=compile_)
+    benchmark = SUITES[name][0]
+    inputs = {key: MagicMock() for key in draw(benchmark, params, SEED)}
+    benchmark.call("tensorflow", params, ctx=context, **inputs)
+    assert compiled
+    for function in compiled:
+        assert isinstance(function, FunctionType), function
+        arguments = inspect.signature(function).parameters.values()
+        assert all(argument.default is argument.empty for argument in arguments)
 
 
 def test_a_scatter_in_place_of_a_gather_is_caught() -> None:
