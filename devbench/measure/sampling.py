@@ -231,18 +231,16 @@ def sampler(
 
     where: file and line of the benchmark, for what is refused.
     """
-    if step.clock is not None:
-        clock = step.clock
-        return lambda: _own_clock(clock, where)
-    if step.reset is not None:
-        reset = step.reset
+    clock, reset = step.clock, step.reset
 
-        def one() -> Sequence[float]:
+    def sample() -> Sequence[float]:
+        if reset is not None:
             reset()
-            return timer(step.run, 1)
+        if clock is not None:
+            return _own_clock(clock, where)
+        return timer(step.run, block if reset is None else 1)
 
-        return one
-    return lambda: timer(step.run, block)
+    return sample
 
 
 def _own_clock(clock: Callable[[], float], where: str | None) -> Sequence[float]:

@@ -368,6 +368,20 @@ def test_a_step_with_its_own_clock_is_not_timed_by_ours() -> None:
     assert timer.blocks == []
 
 
+def test_a_step_with_its_own_clock_is_reset_before_each_sample_too() -> None:
+    """Cold caches are made by the reset."""
+    log: list[str] = []
+
+    def clock() -> float:
+        log.append("clock")
+        return 0.25
+
+    step = Step(run=lambda: None, clock=clock, reset=lambda: log.append("reset"))
+    sample = sampler(step, FakeTimer(Clock()), 1)
+    assert [*sample(), *sample()] == [0.25, 0.25]
+    assert log == ["reset", "clock", "reset", "clock"]
+
+
 @pytest.mark.parametrize("answer", [0.0, -1.0, math.nan, math.inf])
 def test_a_step_whose_own_clock_gives_no_duration_is_refused(answer: float) -> None:
     step = Step(run=lambda: None, clock=lambda: answer)
