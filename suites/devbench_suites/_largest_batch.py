@@ -7,7 +7,6 @@ process (in a container at the limit of its control group), and neither can be c
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -31,19 +30,19 @@ class Found:
     how: str
 
 
-def search(fits: Callable[[int], bool], unit: int) -> Found:
+def search(attempt: Callable[[int], float | None], unit: int) -> Found:
     """Double from `unit` samples until a batch does not fit, then halve the interval.
 
-    fits: runs a batch and tells whether there was memory for it. Raises Unsupported when not even
-    `unit` samples fit.
+    attempt: runs a batch and gives the seconds of a pass that is no first one, or None where there was no
+    memory for it. Raises Unsupported when not even `unit` samples fit.
     """
     fitting, failing = 0, None
     batch = unit
     while failing is None:
-        start = time.perf_counter()
-        if not fits(batch):
+        seconds = attempt(batch)
+        if seconds is None:
             failing = batch
-        elif time.perf_counter() - start > PASS_S:
+        elif seconds > PASS_S:
             how = f"at least: a pass takes over {PASS_S:g} s, so the search ended there"
             return Found(batch, batch, how)
         else:
@@ -52,7 +51,7 @@ def search(fits: Callable[[int], bool], unit: int) -> Found:
         raise Unsupported(f"not even a batch of {unit} fits into the device's memory")
     while failing - fitting > max(unit, fitting // PRECISION):
         middle = (fitting + failing) // 2 // unit * unit
-        if fits(middle):
+        if attempt(middle) is not None:
             fitting = middle
         else:
             failing = middle

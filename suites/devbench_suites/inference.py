@@ -7,7 +7,6 @@ in float32 and in each framework's idiom. Items are samples: images, or sequence
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from devbench import Context, Step, Unsupported, Work, benchmark
+from devbench.registry import frameworks
 from devbench_suites._largest_batch import Found, predict, search
 from devbench_suites._networks import NETWORKS, call
 
@@ -107,44 +107,21 @@ class LargestBatch:
         return _of_copies(network, DRAWN, inputs)
 
     def torch(self, ctx: Context, network: str, **inputs: Any) -> Step:
-        import torch
-
-        def run(batch: int) -> None:
+        def run(batch: int) -> Callable[[], Any]:
             step = _torch_copies(ctx, network, batch, DRAWN, inputs)
-            step.run().ravel()[-1].item()  # waits for the device
+            return lambda: step.run().ravel()[-1].item()  # waits for the device
 
-        def fits(batch: int) -> bool:
-            try:
-                run(batch)
-            except torch.OutOfMemoryError:
-                fitted = False
-            else:
-                fitted = True
-            gc.collect()  # only now: while an exception is handled, its frames hold the tensors
-            torch.get_device_module(ctx.device).empty_cache()
-            return fitted
-
-        found = _largest(ctx, network, fits)
+        found = _largest(ctx, network, run)
         return _reporting(found, _torch_copies(ctx, network, found.ran, DRAWN, inputs))
 
     def tensorflow(self, ctx: Context, network: str, **inputs: Any) -> Step:
         import tensorflow as tf
 
-        def run(batch: int) -> None:
+        def run(batch: int) -> Callable[[], Any]:
             step = _tensorflow_copies(ctx, network, batch, DRAWN, inputs)
-            float(tf.reshape(step.run(), [-1])[-1])  # waits for the device
+            return lambda: float(tf.reshape(step.run(), [-1])[-1])  # waits for the device
 
-        def fits(batch: int) -> bool:
-            try:
-                run(batch)
-            except tf.errors.ResourceExhaustedError:
-                fitted = False
-            else:
-                fitted = True
-            gc.collect()
-            return fitted
-
-        found = _largest(ctx, network, fits)
+        found = _largest(ctx, network, run)
         return _reporting(found, _tensorflow_copies(ctx, network, found.ran, DRAWN, inputs))
 
 
@@ -201,15 +178,35 @@ def _tensorflow_copies(ctx: Context, network: str, batch: int, drawn: int, input
     return replace(step, output=output)
 
 
-def _largest(ctx: Context, network: str, fits: Callable[[int], bool]) -> Found:
+def _largest(ctx: Context, network: str, run: Callable[[int], Callable[[], Any]]) -> Found:
+    """run: builds a batch and gives a pass of it that is waited for."""
     if not ctx.device.lower().startswith(("cpu", "/cpu", "mps")):
-        return search(fits, DRAWN)
+        return search(lambda batch: warm_pass(ctx.framework, run, batch), DRAWN)
     from devbench.detection import read_hardware
 
     free_bytes = read_hardware().host.available_memory_bytes
     if free_bytes is None:
         raise Unsupported("this system does not tell how much memory is free")
     return predict(lambda batch: _work(network, batch).footprint or 0.0, DRAWN, free_bytes)
+
+
+def warm_pass(name: str, run: Callable[[int], Callable[[], Any]], batch: int) -> float | None:
+    """Seconds of a second pass, since the first one also traces and loads; None where memory ran out."""
+    framework = frameworks()[name]
+    framework.adopt()
+    try:
+        seconds = _second_s(run(batch))
+    except Exception as error:
+        if not framework.is_out_of_memory(error):
+            raise
+        seconds = None
+    framework.release()  # only now: while an exception is handled, its frames hold the tensors
+    return seconds
+
+
+def _second_s(answer: Callable[[], Any]) -> float:
+    answer()
+    return _clock(answer)()
 
 
 def _reporting(found: Found, step: Step) -> Step:

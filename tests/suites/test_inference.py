@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from devbench import Unsupported
 from devbench_suites import _largest_batch
 from devbench_suites._largest_batch import predict, search
+from devbench_suites.inference import warm_pass
 from tests.suites.harness import Child, builtin, verdict
 
 LATENCY = builtin("inference_latency", "inference")
@@ -64,11 +66,11 @@ def test_on_a_cpu_the_largest_batch_is_predicted_and_a_small_one_runs(child: Chi
 def test_the_search_ends_at_the_largest_batch_that_fits(limit: int) -> None:
     tried: list[int] = []
 
-    def fits(batch: int) -> bool:
+    def attempt(batch: int) -> float | None:
         tried.append(batch)
-        return batch <= limit
+        return 1e-3 if batch <= limit else None
 
-    found = search(fits, unit=64)
+    found = search(attempt, unit=64)
     assert found.largest in tried
     assert found.largest <= limit < found.largest + max(128, found.largest / 16)
     assert max(tried) < 2 * max(limit, 64) + 64
@@ -77,14 +79,70 @@ def test_the_search_ends_at_the_largest_batch_that_fits(limit: int) -> None:
 
 def test_a_device_without_memory_for_one_unit_is_refused() -> None:
     with pytest.raises(Unsupported, match="not even a batch of 64"):
-        search(lambda batch: False, unit=64)
+        search(lambda batch: None, unit=64)
 
 
-def test_a_slow_pass_ends_the_search_and_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_largest_batch, "PASS_S", -1.0)
-    found = search(lambda batch: True, unit=64)
-    assert found.largest == 64
+def test_a_slow_pass_ends_the_search_and_it_says_so() -> None:
+    found = search(lambda batch: batch / 100, unit=64)
+    assert found.largest == 256  # 64 take 0.64 s, 128 take 1.28 s, 256 are the first over 2 s
     assert found.how.startswith("at least")
+
+
+def test_a_first_pass_that_traces_and_loads_does_not_end_the_search(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The seconds are those of a second pass, by a clock that each pass moves on."""
+    now = [0.0]
+    monkeypatch.setattr("devbench_suites.inference.time.perf_counter", lambda: now[0])
+
+    def run(batch: int) -> Callable[[], None]:
+        passes = iter([3.0, 0.001])
+
+        def one() -> None:
+            now[0] += next(passes)
+
+        return one
+
+    framework = Forgetful()
+    monkeypatch.setattr("devbench_suites.inference.frameworks", lambda: {"torch": framework})
+    assert warm_pass("torch", run, 64) == pytest.approx(0.001)
+    assert framework.released == 1
+
+
+def test_whatever_the_adapter_takes_for_out_of_memory_ends_a_doubling(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    framework = Forgetful()
+    monkeypatch.setattr("devbench_suites.inference.frameworks", lambda: {"torch": framework})
+
+    def run(batch: int) -> Callable[[], None]:
+        if batch > 300:
+            raise RuntimeError("no memory left")
+        return lambda: None
+
+    found = search(lambda batch: warm_pass("torch", run, batch), unit=64)
+    assert found.largest == 256
+    assert framework.released == 6  # 64, 128, 256, 512, 384, 320
+
+    def broken(batch: int) -> Callable[[], None]:
+        raise ValueError(batch)
+
+    with pytest.raises(ValueError, match="64"):
+        warm_pass("torch", broken, 64)
+
+
+class Forgetful:
+    """A framework's memory, as far as the search looks at it."""
+
+    released = 0
+
+    def adopt(self) -> None: ...
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        return "no memory" in str(error)
+
+    def release(self) -> None:
+        self.released += 1
 
 
 def test_the_prediction_fills_the_free_memory_and_runs_little_of_it() -> None:
