@@ -53,7 +53,7 @@ class Mirrored:
             tf.config.set_logical_device_configuration(cpu, logical)
         # The visible ones are counted from 0.
         names = [f"/{kind}:{index}" for index in range(len(devices))]
-        self._address = names[0].removeprefix("/")
+        self._address = devices[0]
         strategy = tf.distribute.MirroredStrategy(names)
         with strategy.scope():
             model = keras_model(network, weights)

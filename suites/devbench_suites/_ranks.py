@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import pickle
 import queue
+import shutil
 import signal
 import subprocess
 import sys
@@ -71,6 +72,8 @@ class Ranks:
             for rank, job in enumerate(jobs):
                 self._start(module, rank, job, {**os.environ, **environment})
             self._answers("start", START_S)
+            for job_file in self._folder.glob("*.job"):  # read by then, and as large as the inputs
+                job_file.unlink()
         except BaseException:
             self.kill()
             raise
@@ -176,6 +179,7 @@ class Ranks:
             process.wait()
         for connection in self._connections:
             connection.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def serve(make: Callable[..., Any]) -> None:

@@ -235,9 +235,9 @@ class MirroredVariables(_DataParallel):
     ) -> Step:
         shares(scaling, batch, world_size)
         on_cpu = ctx.device == "/CPU:0"
-        devices = (ctx.device,) * world_size if on_cpu else _first(ctx.devices, world_size)
+        devices = ("CPU:0",) * world_size if on_cpu else _physical(_first(ctx.devices, world_size))
         job = {
-            "devices": tuple(device.removeprefix("/") for device in devices),
+            "devices": devices,
             "threads": ctx.threads,
             "network": network,
             "images": _on_host(images),
@@ -312,6 +312,15 @@ def _first(devices: tuple[str, ...], world_size: int) -> tuple[str, ...]:
     if len(devices) < world_size:
         raise Unsupported(f"asks for {world_size} devices; there are {len(devices)}")
     return devices[:world_size]
+
+
+def _physical(devices: tuple[str, ...]) -> tuple[str, ...]:
+    """``GPU:3`` for ``/GPU:0`` where the machine's fourth GPU is the only one that TensorFlow shows here: a
+    fresh process sees them all."""
+    import tensorflow as tf
+
+    visible = [gpu.name.rsplit(":", 1)[1] for gpu in tf.config.get_visible_devices("GPU")]
+    return tuple(f"GPU:{visible[int(device.rsplit(':', 1)[1])]}" for device in devices)
 
 
 def _loopback() -> str:

@@ -159,6 +159,35 @@ def test_mirrored_variables_train_as_one_device_does(
     assert gone(pid)
 
 
+@pytest.mark.tensorflow
+def test_the_process_of_mirrored_variables_is_given_the_gpu_that_was_asked_for() -> None:
+    """In the worker of the machine's fourth GPU that one is /GPU:0; a fresh process counts them all."""
+    done = subprocess.run(
+        [sys.executable, "-c", FOURTH_GPU], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+FOURTH_GPU = """
+from types import SimpleNamespace
+import tensorflow as tf
+from devbench_suites.data_parallel import _physical
+
+names = [SimpleNamespace(name=f"/physical_device:GPU:{index}") for index in (1, 3)]
+tf.config.get_visible_devices = lambda kind: names
+assert _physical(("/GPU:1",)) == ("GPU:3",)
+assert _physical(("/GPU:0", "/GPU:1")) == ("GPU:1", "GPU:3")
+"""
+
+
+def test_ranks_leave_no_file_behind(tmp_path: Path) -> None:
+    """A job is as large as the inputs, and a run has hundreds of them."""
+    ranks = idle_ranks(tmp_path)
+    assert not list(tmp_path.rglob("*.job"))
+    ranks.close()
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_stopped_rank_is_named_after_bounded_time_and_none_is_left(tmp_path: Path) -> None:
     ranks = idle_ranks(tmp_path, patience_s=0.5)
     os.kill(ranks.pids[1], signal.SIGSTOP)
