@@ -132,22 +132,23 @@ class Redactor:
         )
         self._has_serials = bool(serials)
 
-    def apply(self, value: Any) -> Any:
-        return self._apply(value, "", False)
+    def apply(self, value: Any, names: bool = True) -> Any:
+        """names: also where nothing marks a name as one, which may be any word."""
+        return self._apply(value, "", False, names)
 
-    def _apply(self, value: Any, key: str, versions: bool) -> Any:
+    def _apply(self, value: Any, key: str, versions: bool, names: bool) -> Any:
         if isinstance(value, Mapping):
             return {
                 self._text(name, versions, names="/" in name): self._apply(
-                    item, name, versions or name in VERSION_KEYS
+                    item, name, versions or name in VERSION_KEYS, names
                 )
                 for name, item in value.items()
             }
         if isinstance(value, list | tuple):
-            return [self._apply(item, key, versions) for item in value]
+            return [self._apply(item, key, versions, names) for item in value]
         if _SERIAL.search(key) and isinstance(value, str | int) and not isinstance(value, bool):
             return self._serial(str(value))
-        return self._text(value, versions) if isinstance(value, str) else value
+        return self._text(value, versions, names) if isinstance(value, str) else value
 
     def _text(self, text: str, versions: bool, names: bool = True) -> str:
         text = _UUID.sub(self._uuid, text)

@@ -121,7 +121,7 @@ class Store:
         """Add what one round found of a case of the run's plan.
 
         Raises StoreError if the case is not planned, or if the round has been there before (as when
-        two programs resume one run). Raises ValueError for a sample that is no positive number.
+        two programs resume one run). Raises ValueError for a sample that is negative or not finite.
         """
         with self._writing() as connection:
             plan = (

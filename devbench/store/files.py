@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -21,8 +22,9 @@ def reserve(path: str | Path) -> Iterator[Callable[[str], None]]:
     """
     with _explained(path):
         final = Path(path)
-        # /dev/stdout or a pipe is written to, never replaced; what it leads to may have no name at all.
-        replaceable = final.is_file() or not final.exists()
+        descriptor = _descriptor(final)
+        # What is open, a pipe or a device is written to, never replaced; it may have no name at all.
+        replaceable = descriptor is None and (final.is_file() or not final.exists())
         if replaceable:
             final = final.resolve()  # a link stays a link
             if final.is_symlink():  # from Python 3.13 on, resolve() leaves such a one as it is
@@ -39,7 +41,9 @@ def reserve(path: str | Path) -> Iterator[Callable[[str], None]]:
 
     def write(text: str) -> None:
         with _explained(path):
-            with part.open("w", encoding="utf-8", newline="\n") as out:
+            # A descriptor is duplicated: to open its path would cut off what it has written so far.
+            opener = None if descriptor is None else lambda *_: os.dup(descriptor)
+            with open(part, "w", encoding="utf-8", newline="\n", opener=opener) as out:
                 out.write(text)
                 if replaceable:
                     out.flush()
@@ -54,6 +58,14 @@ def reserve(path: str | Path) -> Iterator[Callable[[str], None]]:
     finally:
         if replaceable:
             part.unlink(missing_ok=True)
+
+
+def _descriptor(path: Path) -> int | None:
+    """Of ``/dev/stdout``, ``/dev/fd/3`` and the like."""
+    found = re.fullmatch(r"/dev/(stdout|stderr)|/(?:dev|proc/self)/fd/(\d+)", str(path))
+    if found is None:
+        return None
+    return int(found[2]) if found[2] else {"stdout": 1, "stderr": 2}[found[1]]
 
 
 @contextmanager

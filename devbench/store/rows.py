@@ -99,7 +99,7 @@ def update_outcomes(connection: sa.Connection, outcomes: Mapping[int, Mapping[st
 
 
 def measurement_row(plan_key: int, measured: Measurement) -> dict[str, Any]:
-    """Raises ValueError for a sample that is no positive number."""
+    """Raises ValueError for a sample that is negative or not finite."""
     facts = records.to_json(replace(measured, samples=()))
     return {
         "plan_key": plan_key,

@@ -45,7 +45,8 @@ class Group:
         """What tells the row from the others."""
         if row.params:
             return fmt.params(row.params, tuple(self.constant))
-        return row.case_id.removeprefix(self.benchmark).strip("[]") or fmt.NONE
+        rest = row.case_id.removeprefix(self.benchmark).removesuffix(f"@{row.target}")
+        return rest.strip("[]") or fmt.NONE
 
 
 @dataclass(frozen=True, slots=True)

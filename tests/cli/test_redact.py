@@ -155,13 +155,13 @@ def test_two_devices_stay_two_and_each_keeps_one_name_everywhere() -> None:
 
 
 def test_what_decides_a_comparison_stays_whatever_the_user_is_called() -> None:
-    case = Case("matmul", "matmul", (("n", 1),), Target("torch", ("cpu",)))
+    case = Case("matmul", "matmul", (("n", 1), ("op", "row_max")), Target("torch", ("cpu",)))
     run = replace(
         secret_run(),
         cases=(case,),
         measurements=(example_measurement(case, reason="error", numerics="exact"),),
     )
-    clean = redacted(run, ["matmul", "ok", "exact", "error", "complete"])
+    clean = redacted(run, ["matmul", "ok", "exact", "error", "complete", "max"])
     assert clean.cases == run.cases
     assert clean.measurements == run.measurements
     assert clean.info.state == run.info.state

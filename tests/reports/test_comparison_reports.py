@@ -86,6 +86,13 @@ def test_the_text_fits_and_says_differences_first_and_the_outcome_last(width: in
     assert "in doubt: steal (both)" in text
 
 
+def test_a_case_without_parameters_is_told_by_its_target_once() -> None:
+    plain = row(1, case_id="sum@torch:cpu", benchmark="sum", params={})
+    text = to_text(comparison(plain), width=80)
+    assert "sum  torch:cpu" in text
+    assert "@torch:cpu" not in text
+
+
 def test_quiet_rows_are_counted_where_there_are_many() -> None:
     many = comparison(REGRESSED, *(row(n) for n in range(100, 100 + MANY)))
     text = to_text(many, width=80)

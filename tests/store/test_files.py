@@ -66,6 +66,19 @@ def test_a_pipe_is_written_to(tmp_path: Path) -> None:
         assert text.read() == "through\n"
 
 
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="there is no /dev/fd")
+def test_an_open_file_keeps_what_was_written_to_it_before_and_after(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    with path.open("w") as log:
+        log.write("before\n")
+        log.flush()
+        with reserve(f"/dev/fd/{log.fileno()}") as write:
+            write("the text\n")
+        log.write("after\n")
+    assert path.read_text() == "before\nthe text\nafter\n"
+    assert list(tmp_path.iterdir()) == [path]
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
