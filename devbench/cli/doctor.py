@@ -230,12 +230,12 @@ def _chain_table(chains: Iterable[Chain]) -> RenderableType:
     chains = list(chains)
     table = Table(
         box=box.SIMPLE_HEAD,
-        title=Text(f"{chains[0].gpu_name}  {chains[0].gpu}", style="bold"),
+        title=Text(printable(f"{chains[0].gpu_name}  {chains[0].gpu}"), style="bold"),
         title_justify="left",
     )
     table.add_column("link", no_wrap=True)
     for chain in chains:
-        table.add_column(Text(chain.framework), overflow="fold")
+        table.add_column(Text(printable(chain.framework)), overflow="fold")
     marks = {"holds": "", "broken": "✗ ", "unknown": "? ", "not reached": "·"}
     styles = {"holds": "default", "broken": "bold red", "unknown": "yellow", "not reached": "dim"}
     for row in zip(*(chain.links for chain in chains), strict=True):

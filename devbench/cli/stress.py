@@ -17,6 +17,7 @@ from devbench.cli.common import (
     store_location,
 )
 from devbench.cli.selecting import DeviceOption, FrameworkOption
+from devbench.errors import NothingMeasured
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from devbench.stress.session import Event, Report, Session
 
 STYLES = {"fault": "bold red", "cannot tell": "yellow", "no fault found": "green"}
+EXIT_CODES = {"fault": 1, "cannot tell": NothingMeasured.exit_code, "no fault found": 0}
 #: Without a terminal a window of the load is told at most this often.
 QUIET_S = 10.0
 #: Rates of the last windows, as a line of bars.
@@ -58,7 +60,7 @@ def stress(
     A tier includes those before it. What finds nothing says "no fault found"; no test shows that a
     device is well.
 
-    Exits with 1 when a fault is found.
+    Exits with 1 when a fault is found, with 3 when nothing could be told.
     """
     from devbench.store import Store
     from devbench.stress.effort import Effort
@@ -76,7 +78,7 @@ def stress(
     if report.state == "interrupted":
         note(f"devbench: interrupted; what was found is kept in run {report.info.id}")
         sys.exit(130)
-    sys.exit(1 if report.verdict == "fault" else 0)
+    sys.exit(EXIT_CODES[report.verdict])
 
 
 class Live:
@@ -175,17 +177,25 @@ def _print(report: Report) -> None:
     from devbench.cli.table import print_table
     from devbench.stress.records import verdict_of
 
+    untold: list[str] = []
     for where in dict.fromkeys(check.where for check in report.checks):
         own = [check for check in report.checks if check.where == where]
-        print(f"{where}: {verdict_of(own)}")
+        verdict = verdict_of(own)
+        untold += [where] if verdict == "cannot tell" else []
+        print(f"{where}: {verdict}")
         rows = [(f"  {check.key}", check.verdict, check.says) for check in own]
         print_table(("  check", "verdict", "what was seen"), rows)
         print()
     faults = sum(check.verdict == "fault" for check in report.checks)
     unsure = sum(check.verdict == "cannot tell" for check in report.checks)
-    said = f"{faults} fault{'s' * (faults != 1)}" if faults else "No fault found"
+    said = {
+        "fault": f"{faults} fault{'s' * (faults != 1)}",
+        "no fault found": "No fault found",
+        "cannot tell": "Could not tell whether there is a fault",
+    }[report.verdict]
     print(
         f"{said} in {len(report.checks)} checks"
         + (f"; {unsure} could not tell" if unsure else "")
+        + (f"; nothing could be told of {', '.join(untold)}" if untold else "")
         + f". Run {report.info.id}."
     )

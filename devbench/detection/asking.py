@@ -27,6 +27,9 @@ from devbench.protocol import Message, ProtocolError, decode
 #: TensorFlow with eight cold GPUs on a network file system takes most of a minute.
 TIMEOUT_S = 120.0
 
+#: A child that was killed is gone at once, or stuck in a driver for as long as that likes.
+_GONE_S = 1.0
+
 _LOG_LINES = 20
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # colours and cursor movements of a terminal
@@ -114,7 +117,10 @@ def _wait(
         except subprocess.TimeoutExpired:
             late = True
             _end(child)
-            output, _ = child.communicate()
+            try:
+                output, _ = child.communicate(timeout=_GONE_S)
+            except subprocess.TimeoutExpired as stuck:  # in the kernel: nobody waits for that
+                output = (stuck.output or b"").decode("utf-8", "replace")
         log.seek(0)
         lines = [line for written in log if (line := _ESCAPES.sub("", written).rstrip())]
     return read_answer(name, adapter, output, lines, None if late else child.returncode, timeout_s)

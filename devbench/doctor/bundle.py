@@ -12,6 +12,7 @@ A bundle may come from anybody, so it is read in full and checked in full before
 from __future__ import annotations
 
 import json
+import os
 import stat
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
@@ -41,7 +42,9 @@ MAX_VARIABLE: Final = 128 * 2**10
 MAX_FRAMEWORKS: Final = 16
 #: Mounts of control groups, times the depth of this process's own: a few dozen on a real machine.
 MAX_GROUPS: Final = 5_000
-
+#: Whether a backslash parts folders here. Elsewhere it is a letter: systemd writes "-" in the name of a
+#: control group as ``\x2d``.
+SEPARATES: Final = os.sep == "\\"
 
 #: Groups that distributions and Docker make: they name nobody.
 USUAL_GROUPS: Final = frozenset(
@@ -247,7 +250,7 @@ def _check_files(files: Mapping[str, str], misfit: Callable[[str, str], Exceptio
         parts = name.split("/")
         if (
             not name.isprintable()
-            or "\\" in name
+            or (SEPARATES and "\\" in name)
             or ":" in parts[0]
             or len(name.encode("utf-8", "replace")) > MAX_PATH
             or any(

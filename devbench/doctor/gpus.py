@@ -86,6 +86,7 @@ def find_gpus(
     by_bus = {gpu.pci_bus_id: gpu for gpu in machine.gpus if gpu.pci_bus_id}
     # A driver that answers hardly anything tells no bus id: then its order is the bus's.
     unplaced = [gpu for gpu in machine.gpus if not gpu.pci_bus_id]
+    amd = [one for one in recording.pci if one.vendor == AMD and _computes(recording, one)]
     seen: set[int] = set()
     for device in recording.pci:
         bus_id = normalize_bus_id(device.bus_id) or device.bus_id
@@ -94,13 +95,22 @@ def find_gpus(
             if gpu is not None:
                 seen.add(gpu.index)
             yield _nvidia(recording, machine, device, gpu, health)
-        elif device.vendor == AMD and _computes(recording, device):
-            yield _other(machine, bus_id, f"AMD GPU {device.device}", "amd", device)
+        elif device in amd:
+            yield GpuFacts(
+                physical=bus_id,
+                name=f"AMD GPU {device.device}",
+                vendor="amd",
+                pci=device,
+                names=frozenset({bus_id, *_amd_names(recording, machine, bus_id, len(amd))}),
+            )
     for gpu in machine.gpus:  # where the bus is not shown: WSL, some containers
         if gpu.index not in seen:
             yield _nvidia(recording, machine, None, gpu, health)
     if recording.system.platform == "darwin" and _apple_chip(recording):
-        yield _other(machine, "mps", "Apple GPU", "apple", None)
+        names = {one.physical for one in machine.devices if one.kind in ("mps", "gpu")}
+        yield GpuFacts(
+            physical="mps", name="Apple GPU", vendor="apple", names=frozenset({"mps", *names})
+        )
 
 
 def _computes(recording: Recording, device: PciDevice) -> bool:
@@ -137,14 +147,23 @@ def _nvidia(
     )
 
 
-def _other(
-    machine: Machine, physical: str, name: str, vendor: Vendor, device: PciDevice | None
-) -> GpuFacts:
-    kinds = {"amd": ("cuda", "gpu"), "apple": ("mps", "gpu")}[vendor]
-    names = {one.physical for one in machine.devices if one.kind in kinds}
-    return GpuFacts(
-        physical=physical, name=name, vendor=vendor, pci=device, names=frozenset({physical} | names)
-    )
+def _amd_names(recording: Recording, machine: Machine, bus_id: str, amd_gpus: int) -> Iterator[str]:
+    """What frameworks call the GPU at this place of the bus; NVIDIA's beside it are ``cuda`` too.
+
+    A build for ROCm sees AMD's only. Where it tells no places, and as many devices as there are AMD
+    GPUs, each GPU has one of them.
+    """
+    rocm = {one.name for one in recording.frameworks if one.is_rocm}
+    unplaced: dict[str, list[str]] = {}
+    for one in machine.devices:
+        place = normalize_bus_id(one.pci_bus_id or one.physical)
+        if place == bus_id:
+            yield one.physical
+        elif place is None and one.framework in rocm and not one.is_cpu:
+            unplaced.setdefault(one.framework, []).append(one.physical)
+    for names in unplaced.values():
+        if len(names) >= amd_gpus:
+            yield from names
 
 
 def _load(recording: Recording, machine: Machine, names: frozenset[str]) -> dict[str, Any] | None:

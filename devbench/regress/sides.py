@@ -108,11 +108,16 @@ def _json(text: str) -> Json:
 
 
 def side_of(run: Run) -> Side:
-    """A run as a side."""
+    """A run as a side. Raises UsageError for a stress test."""
+    info = run.info
+    if info.kind == "stress":  # its rounds are windows of one process: no interval rests on them
+        raise UsageError(
+            f"{info.id} is a stress test, whose checks are no timings to compare; look at it with "
+            f"`devbench show {info.id}`"
+        )
     visits: dict[str, list[Measurement]] = {case.id: [] for case in run.cases}
     for visit in run.measurements:
         visits[visit.case_id].append(visit)
-    info = run.info
     targets = target_facts_of(info)
     on_cpu = {name for name, facts in targets.items() if facts.get("physical_device") == "cpu"}
     return Side(

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from devbench.detection.join import why_unseen
+from devbench.detection.join import normalize_bus_id, why_unseen
 from devbench.detection.records import machine_from_json
 from devbench.model import Json, Run
 from devbench_reports import format as fmt
@@ -51,7 +51,12 @@ def machine(run: Run) -> Machine:
         ]
     )
     frameworks.pop(fmt.UNKNOWN, None)
-    devices = tuple(_devices(host, _sequence(recorded.get("gpus")), seen))
+    gpus = [
+        *_slices(_sequence(recorded.get("gpus"))),
+        # AMD SMI's UUIDs have another form than those of the frameworks; their place is the same.
+        *({**_mapping(amd), "uuid": None} for amd in _sequence(recorded.get("amd_gpus"))),
+    ]
+    devices = tuple(_devices(host, gpus, seen))
     return Machine(
         host=_text(host, "hostname"),
         facts=tuple(_facts(host)),
@@ -101,11 +106,16 @@ def _facts(host: Mapping[str, Json]) -> list[tuple[str, str]]:
 
 
 def _devices(
-    host: Mapping[str, Json], gpus: Sequence[Json], seen: Sequence[Mapping[str, Json]]
+    host: Mapping[str, Json],
+    gpus: Sequence[Mapping[str, Json]],
+    seen: Sequence[Mapping[str, Json]],
 ) -> list[DeviceRow]:
     """The CPU, every GPU of the driver, then what only a framework sees; joined on the physical id."""
     by_physical: dict[str, dict[str, tuple[str, ...]]] = {}
+    at_place: dict[str, str] = {}
     for item in seen:
+        if place := normalize_bus_id(str(item.get("pci_bus_id"))):
+            at_place[place] = _text(item, "physical")
         names = by_physical.setdefault(_text(item, "physical"), {})
         framework = _text(item, "framework")
         names[framework] = (*names.get(framework, ()), f"{framework}:{_text(item, 'address')}")
@@ -119,8 +129,9 @@ def _devices(
             by_physical.pop("cpu", {}),
         )
     ]
-    for gpu in _slices(gpus):
-        ids = [str(gpu[key]) for key in ("uuid", "pci_bus_id") if gpu.get(key)]
+    for gpu in gpus:
+        place = normalize_bus_id(str(gpu.get("pci_bus_id"))) or ""
+        ids = [str(one) for one in (gpu.get("uuid"), at_place.get(place), place) if one]
         known = next((key for key in ids if key in by_physical), ids[0] if ids else fmt.UNKNOWN)
         rows.append(
             DeviceRow(

@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from devbench.model import Result, Run
 from devbench.stats.crossover import Crossover, find_crossovers
-from devbench_reports import crossings, environment, panels, summary, view
+from devbench.stress.records import Check, is_stress
+from devbench_reports import crossings, environment, panels, stress, summary, view
 from devbench_reports import format as fmt
 from devbench_reports.panels import Group
 
 
 def to_markdown(run: Run, results: Sequence[Result]) -> str:
-    """The sentences of the summary, then a table a benchmark and the cases that were not measured."""
+    """The sentences of the summary, then a table a benchmark and the cases that were not measured; of a
+    stress run, what each check saw."""
     machine = environment.machine(run)
     blocks = [
         f"# {escape(run.info.label or run.info.id)}",
         f"devbench {escape(run.info.devbench_version)} on {escape(machine.host)} "
         f"({escape(dict(machine.facts)['CPU'])}), {escape(run.info.started_at)}",
     ]
+    if is_stress(run):  # its rows are checks, which say more than a table of times
+        endured = stress.section(run)
+        blocks += _said(endured.sentences)
+        blocks += _checks([check for check, _ in endured.checks])
+        return "\n\n".join(blocks) + "\n"
     crossovers = find_crossovers(run, results)
-    said = [
-        f"- **{escape(topic)}**: {escape(text)}"
-        for topic, texts in summary.sentences(run, results, crossovers)
-        for text in texts
-    ]
-    blocks += ["\n".join(said)] if said else []
+    blocks += _said(summary.sentences(run, results, crossovers))
     for group in panels.groups(run, results):
         blocks += _group(group)
         blocks += _crossings(group, crossovers)
@@ -35,6 +37,22 @@ def to_markdown(run: Run, results: Sequence[Result]) -> str:
             "~ is the spread inside the one process (5th to 95th percentile), no interval."
         )
     return "\n\n".join(blocks) + "\n"
+
+
+def _said(sentences: Iterable[tuple[str, Sequence[str]]]) -> list[str]:
+    said = [
+        f"- **{escape(topic)}**: {escape(text)}" for topic, texts in sentences for text in texts
+    ]
+    return ["\n".join(said)] if said else []
+
+
+def _checks(checks: Sequence[Check]) -> list[str]:
+    lines = [_line(("device", "check", "verdict", "what was seen")), "| --- | --- | --- | --- |"]
+    lines += [
+        _line([escape(cell) for cell in (check.where, check.key, check.verdict, check.says)])
+        for check in checks
+    ]
+    return ["\n".join(lines)] if checks else []
 
 
 def _group(group: Group) -> list[str]:

@@ -8,12 +8,16 @@ from typing import Any
 
 import pytest
 
+from devbench.errors import UsageError
 from devbench.model import Run
+from devbench.regress.sides import side_of
+from devbench.stats.results import summarize
 from devbench.store import Store
 from devbench.stress.effort import Effort
 from devbench.stress.records import checks_of, series_of
 from devbench.stress.session import prepare
 from devbench_reports.html import to_html
+from devbench_reports.markdown import to_markdown
 from devbench_reports.terminal import to_text
 from tests.cli.command import devbench
 from tests.helpers import DevBench
@@ -81,6 +85,23 @@ def test_a_stored_run_is_shown_and_reported_with_its_chart(load: tuple[Run, Any]
     assert "pattern ones: " in shown
 
 
+def test_markdown_of_a_stress_run_names_the_fault(load: tuple[Run, Any]) -> None:
+    run, _ = load
+    text = to_markdown(run, summarize(run))
+    assert "- **sickfake:cpu**: Fault in 11 checks" in text
+    assert "| sickfake:cpu | memory | fault | pattern ones: " in text
+    assert "| sickfake:cpu | sums | no fault found | " in text
+    assert "±" not in text  # windows of one process are no rounds
+    assert "Nothing was measured" not in text
+
+
+def test_stress_runs_are_not_compared_as_timings(load: tuple[Run, Any]) -> None:
+    run, _ = load
+    with pytest.raises(UsageError, match=rf"^{run.info.id} is a stress test") as refused:
+        side_of(run)
+    assert f"devbench show {run.info.id}" in str(refused.value)
+
+
 def test_a_fault_exits_with_1(tmp_path: Path) -> None:
     with plugins("wrong-element"):
         done = devbench("stress", "--framework", "sickfake", "--store", tmp_path / "store.sqlite")
@@ -97,6 +118,27 @@ def test_the_good_word_is_no_fault_found(tmp_path: Path) -> None:
     assert "No fault found in 6 checks." in done.out
     assert "healthy" not in done.out + done.err
     assert "fake:cpu gradients: no fault found" in done.err
+
+
+def test_a_device_of_which_nothing_could_be_told_is_not_one_without_a_fault(tmp_path: Path) -> None:
+    store = ("--framework", "sickfake", "--store", tmp_path / "store.sqlite")
+    with plugins("full"):
+        done = devbench("stress", *store)
+        answer = devbench("stress", *store, "--json")
+    assert done.code == answer.code == 3, done.err
+    assert "Could not tell whether there is a fault in 6 checks; 6 could not tell" in done.out
+    assert "no fault found" not in done.out.lower()
+    assert json.loads(answer.out)["verdict"] == "cannot tell"
+
+
+def test_a_full_device_is_named_beside_one_that_could_be_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_DEVICES", "1")
+    with plugins("full"):
+        done = devbench("stress", "--framework", "sickfake", "--store", tmp_path / "store.sqlite")
+    assert done.code == 0, done.err
+    assert "; nothing could be told of sickfake:dev:0. Run " in done.out
 
 
 def test_ctrl_c_keeps_what_was_found_and_exits_with_130(devbench_cli: DevBench) -> None:

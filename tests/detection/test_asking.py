@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from devbench.detection import FrameworkAnswer, start_asking
+from devbench.detection import FrameworkAnswer, asking, start_asking
 from tests.detection import adapters
 
 
@@ -93,6 +93,24 @@ def test_a_framework_that_hangs_is_ended() -> None:
     answer = ask(adapters.Hanging(), timeout_s=1.5)
     assert answer.status == "failed"
     assert answer.reason == "gave no answer within 1.5 s and was ended"
+
+
+def test_a_child_that_does_not_end_when_it_is_killed_is_left_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As one that is stuck in a driver: its answer must not wait for its end."""
+    kill = asking._end
+    monkeypatch.setattr(asking, "_end", lambda child: None)
+    stuck: Any = adapters.Hanging()
+    began = time.monotonic()
+    with start_asking({"stuck": stuck}, 1, timeout_s=1) as asked:
+        (answer,) = asked
+    took = time.monotonic() - began
+    for child in asked._children:
+        kill(child)
+        child.communicate()
+    assert answer.reason == "gave no answer within 1 s and was ended"
+    assert took < 30  # far from the ten minutes for which it sleeps
 
 
 def test_a_failure_after_the_import_is_a_failure() -> None:

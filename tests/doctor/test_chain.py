@@ -7,6 +7,7 @@ from devbench.doctor.records import Chain
 from devbench.doctor.table import LINKS
 from tests.doctor import faults
 from tests.doctor.machines import (
+    NODES,
     blind,
     framework,
     gpu_calls,
@@ -102,6 +103,31 @@ def test_an_amd_gpu_has_no_link_of_nvidia() -> None:
     (chain,) = diagnose(rocm()).chains
     assert "NVML" not in [link.name for link in chain.links]
     assert chain.works
+
+
+def test_what_ran_on_nvidia_does_not_work_on_the_amd_gpu_beside_it() -> None:
+    machine = one_gpu()
+    both = replace(machine, pci=(*machine.pci, *rocm().pci), entries=(*NODES, *rocm().entries))
+    works = {(one.framework, one.gpu): one.works for one in diagnose(both).chains}
+    assert works["torch", uuid(0)]
+    assert not works["torch", "00000000:c3:00.0"]
+    assert not works["tensorflow", "00000000:c3:00.0"]
+
+
+def test_of_two_amd_gpus_the_place_on_the_bus_tells_which_one_is_used() -> None:
+    machine = rocm()
+    (torch,), (first,) = machine.frameworks, machine.pci
+    view = torch.answer.view
+    assert view is not None
+    cpu, gpu = view.devices
+    placed = replace(view, devices=(cpu, replace(gpu, pci_bus_id="0000:C3:00.0")))
+    machine = replace(
+        machine,
+        pci=(first, replace(first, bus_id="0000:c4:00.0")),
+        frameworks=(replace(torch, answer=replace(torch.answer, view=placed)),),
+    )
+    used, idle = diagnose(machine).chains
+    assert (used.works, idle.works) == (True, False)
 
 
 def test_a_lost_gpu_is_named_and_the_others_are_still_judged() -> None:

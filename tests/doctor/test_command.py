@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.resources import as_file
 from importlib.resources import files as resources
 from pathlib import Path
@@ -11,10 +12,19 @@ from pathlib import Path
 import pytest
 
 from devbench.cli import main
-from devbench.doctor import Recording, dump
+from devbench.doctor import Recording, diagnose, dump
+from devbench.doctor.diff import Difference, differences
+from devbench.doctor.recording import Package, Said
 from devbench.doctor.table import words
 from tests.doctor import faults
-from tests.doctor.machines import bare_cpu, one_gpu, with_variables
+from tests.doctor.machines import (
+    bare_cpu,
+    changed,
+    one_gpu,
+    server,
+    under_load,
+    with_variables,
+)
 
 Doctor = Callable[..., tuple[int, str]]
 
@@ -169,6 +179,58 @@ def test_diff_tells_what_differs_and_nothing_else(
     assert "gpu0.driver" in doctor("diff", first, second)[1]
 
 
+def logged(*numbers: int) -> Recording:
+    """The kernel's log holds these XID messages of the GPU."""
+    lines = [f"NVRM: Xid (PCI:0000:01:00): {number}, pid=1, name=python" for number in numbers]
+    return replace(one_gpu(), commands=(Said("dmesg", "\n".join(lines)),))
+
+
+def test_diff_tells_a_second_xid_and_one_xid_instead_of_another() -> None:
+    (second,) = differences(logged(79), logged(79, 13))
+    assert (second.what, second.first) == ("finding.H04", None)
+    assert str(second.second).startswith("the driver logged XID 13")
+    (other,) = differences(logged(79), logged(13))
+    assert str(other.first).startswith("the driver logged XID 79")
+    assert str(other.second).startswith("the driver logged XID 13")
+
+
+def test_diff_tells_that_a_second_gpu_has_what_the_first_one_has() -> None:
+    two = server()
+    asleep = [{f"nvmlDeviceGetPersistenceMode(gpu{index})": 0} for index in (0, 1)]
+    one, both = (replace(two, calls={**two.calls, **asleep[0], **more}) for more in ({}, asleep[1]))
+    found = {one.what: (one.first, one.second) for one in differences(one, both)}
+    assert found["gpu1.persistence"] == (True, False)
+    ours, theirs = found["finding.S05"]
+    assert ours is None
+    assert str(theirs).endswith(" [gpu1]")
+
+
+def test_diff_of_one_machine_at_two_temperatures_and_fillings_is_empty() -> None:
+    hot = {"CurrentClocksEventReasons": 0x24}
+    moments = [
+        under_load(
+            changed(
+                one_gpu(),
+                MemoryInfo={"total": 24 * 2**30, "free": free * 2**30, "used": (24 - free) * 2**30},
+                ComputeRunningProcesses=[{"pid": pid, "usedGpuMemory": 2**30} for pid in pids],
+            ),
+            **hot,
+            **{"Temperature, 0": degrees},
+        )
+        for free, pids, degrees in ((3, (7,), 88), (5, (8, 9), 91))
+    ]
+    assert {"S02", "S06"} <= {one.id for one in diagnose(moments[0]).findings}
+    assert differences(*moments) == ()
+
+
+def test_diff_tells_the_package_that_python_takes_of_two_of_one_name() -> None:
+    def with_numpy(*versions: str) -> Recording:
+        return replace(one_gpu(), packages=tuple(Package("numpy", one) for one in versions))
+
+    (found,) = differences(with_numpy("2.3.0", "1.26.4"), with_numpy("2.4.0", "1.26.4"))
+    assert found == Difference("package.numpy", "2.3.0", "2.4.0")
+
+
 def test_explain_prints_the_page_of_an_id(doctor: Doctor) -> None:
     code, text = doctor("explain", "d01")
     assert code == 0
@@ -185,3 +247,17 @@ def test_what_a_machine_says_cannot_steer_the_terminal(
     _, text = doctor("--from", saved(evil))
     assert "\x1b" not in text
     assert "[bold]" in text
+
+
+def test_the_name_of_a_gpu_or_a_framework_cannot_steer_the_terminal(
+    doctor: Doctor, saved: Callable[..., str]
+) -> None:
+    evil = changed(faults.cpu_wheel(), Name="RTX\x1b[2J 4090")
+    _, text = doctor("--from", saved(evil))
+    assert "link" in text  # a chain is shown, under the GPU's name
+    assert "\x1b" not in text
+    assert "4090" in text
+    torch = evil.frameworks[0]
+    stranger = replace(torch, answer=replace(torch.answer, name="to\x1b]0;rch"))
+    _, text = doctor("--from", saved(replace(evil, frameworks=(stranger,))))
+    assert "\x1b" not in text

@@ -6,6 +6,7 @@ from devbench.doctor.attribution import Attribution, Cause
 from devbench.model import Result, Run
 from devbench.stats.crossover import find_crossovers
 from devbench_reports import summary
+from devbench_reports.environment import machine
 from devbench_reports.panels import groups
 from tests.reports import factory
 
@@ -212,6 +213,38 @@ def test_a_gpu_that_a_framework_does_not_see_is_said_first() -> None:
     rows = [factory.result()]
     said = summary.sentences(factory.run(rows, environment=environment), rows, ())
     assert said[0] == ("devices", ["Fictional F1: tensorflow does not see it."])
+
+
+def test_an_amd_gpu_that_no_framework_uses_is_said() -> None:
+    environment = factory.environment()
+    amd = {"index": 0, "name": "AMD Instinct MI300X", "pci_bus_id": "00000000:c3:00.0"}
+    environment["machine"]["amd_gpus"] = [amd]
+    rows = [factory.result()]
+    notes = machine(factory.run(rows, environment=environment)).notes
+    assert [note for note in notes if "MI300X" in note] == [
+        "AMD Instinct MI300X: torch does not see it.",
+        "AMD Instinct MI300X: tensorflow does not see it.",
+    ]
+
+
+def test_an_amd_gpu_is_joined_with_what_a_framework_calls_it_by_its_place() -> None:
+    environment = factory.environment(with_gpu=False)
+    environment["machine"]["amd_gpus"] = [
+        {"index": 0, "name": "MI300X", "uuid": "5dff74a1", "pci_bus_id": "00000000:c3:00.0"}
+    ]
+    environment["machine"]["devices"].append(
+        {
+            "framework": "torch",
+            "address": "cuda:0",
+            "kind": "cuda",
+            "name": "AMD Instinct MI300X",
+            "physical": "GPU-amd",
+            "pci_bus_id": "0000:C3:00.0",
+        }
+    )
+    _, gpu = machine(factory.run([], environment=environment)).devices
+    assert (gpu.name, gpu.physical) == ("MI300X", "GPU-amd")
+    assert gpu.seen_as == {"torch": ("torch:cuda:0",)}
 
 
 def test_a_framework_that_fails_on_import_is_said_with_its_reason() -> None:

@@ -9,6 +9,7 @@ bit-flip              in every third product of whole numbers, one bit is anothe
 stuck-bit             one bit of each word of memory is always 0
 sag                   products for the clock take three times as long after SICK_AFTER of them
 hang, crash, raise    what becomes of a derivative
+full                  another process holds all memory of the last device of the fake framework
 ====================  =========================================================================
 """
 
@@ -102,6 +103,13 @@ class SickProbes:
         return product
 
 
+class FullProbes:
+    """Those of a device without any memory left."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise MemoryError(f"no memory for {name}")
+
+
 class StuckWords:
     def __init__(self, words: Words) -> None:
         self._words = words
@@ -153,6 +161,8 @@ class SickFake(FakeFramework):  # type: ignore[misc]
         return _renamed(super().describe(), self.name)
 
     def probes(self, address: str, cache_bytes: int) -> Any:
+        if "full" in SICK and address == self.describe().devices[-1].address:
+            return FullProbes()
         return SickProbes(self, super().probes(address, cache_bytes), address)
 
 
