@@ -12,7 +12,12 @@ import numpy as np
 from devbench.errors import NothingMeasured, UsageError
 from devbench.model import Status
 from devbench.regress.comparison import Comparison, Gate, Row, SideInfo
-from devbench.regress.environment_diff import Difference, blocked, differences
+from devbench.regress.environment_diff import (
+    Difference,
+    blocked,
+    decides_yardsticks,
+    differences,
+)
 from devbench.regress.margins import CaseCalibration, check_known, same_machine, usable
 from devbench.regress.sides import Side, SideCase
 from devbench.stats.verdicts import (
@@ -292,7 +297,7 @@ def _changed_yardsticks(found: Sequence[Difference]) -> set[str | None]:
     return {
         one.scope
         for one in found
-        if one.severity != "noted" and (one.scope is not None or one.what == "devbench")
+        if decides_yardsticks(one.what, of_a_target=one.scope is not None)
     }
 
 
