@@ -36,6 +36,10 @@ _ONE_PROCESS: Final = (
     "one process a side, and how far processes of this test lie apart on this machine is not known: "
     "`pytest --devbench-calibrate 16` tells, or give --devbench-gate a git ref"
 )
+_UNCALIBRATED: Final = (
+    "one process a side, and no calibration takes a test without device_benchmark: compare folders of such "
+    "files, each of a process"
+)
 #: Doubts that come from how far the rounds of one side lie apart.
 _OF_ROUNDS: Final = re.compile(r", (rounds-disagree|wide-interval|few-samples):")
 
@@ -97,7 +101,8 @@ def compare(
     for (case_id, estimate), judgement in zip(estimates.items(), judged, strict=True):
         row = with_judgement(rows[case_id], estimate, judgement)
         if judgement.low is None and new.kind == "pytest-benchmark" and min(estimate.rounds) < 2:
-            row = replace(row, reason=_ONE_PROCESS)
+            known_by = new.cases[case_id].calibrated_as
+            row = replace(row, reason=_UNCALIBRATED if known_by == case_id else _ONE_PROCESS)
         rows[case_id] = row
     widest = max(margins, default=MARGIN)
     return _comparison(base, new, found, rows, widest, allow_inconclusive)
