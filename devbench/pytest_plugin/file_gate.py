@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from devbench.errors import NothingMeasured
 from devbench.pytest_plugin.gate import Gate, ending, told
 from devbench.pytest_plugin.pairs import GONE
 from devbench.pytest_plugin.worker import key_of, name_of, takes_turns
@@ -33,13 +34,20 @@ def means_files(base: Path) -> bool:
 
 
 class FileGate(Gate):
-    """Judges at the end of the session what pytest-benchmark has measured in it."""
+    """Judges at the end of the session what pytest-benchmark has measured in it by `device_benchmark`."""
 
     def __init__(self, config: pytest.Config, base: Side, margin: float | None) -> None:
         super().__init__(config)
-        self._base = base
+        self._base = _with_devices(base)
+        if not self._base.cases:
+            raise NothingMeasured(
+                f"{base.name} holds no test that takes device_benchmark, and others are not judged; write "
+                "one that does with `pytest --benchmark-only --benchmark-json FILE`"
+            )
         self._margin = margin
         self._comparison: Comparison | None = None
+        #: Tests that pytest-benchmark has measured, and that are not judged.
+        self._plain = 0
         #: Tests that were skipped, as pytest names them.
         self._skipped: set[str] = set()
 
@@ -50,16 +58,19 @@ class FileGate(Gate):
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         with ending():
-            found = _measured(self.config)
-            if found is not None:
-                self._judge(session, found)
+            measured = _measured(self.config)
+            if measured is not None:
+                found = _with_devices(measured)
+                self._plain = len(measured.cases) - len(found.cases)
+                if found.cases:
+                    self._judge(session, found)
         super().pytest_sessionfinish(session)
 
     def _judge(self, session: pytest.Session, found: Side) -> None:
         with Store.open(create=False) as store:
             known = stored(store, environment_of(found))
-        absent = {name for name in self._base.cases if name not in found.cases}
-        excused = {name for name in absent if self._is_excused(self._base.cases[name], session)}
+        absent = [case for name, case in self._base.cases.items() if name not in found.cases]
+        excused = self._excused(absent, session)
         wanted = {n: case for n, case in self._base.cases.items() if n not in excused}
         comparison = compare(
             replace(self._base, cases=wanted),
@@ -68,28 +79,47 @@ class FileGate(Gate):
             calibrated=known,
             allow_inconclusive=self.allow,
         )
-        gone = absent - {item.nodeid for item in session.items}
+        here = _names(session.items)
+        gone = {case.id for case in absent if _name(case) not in here}
         rows = (
             replace(row, reason=GONE) if row.case_id in gone else row for row in comparison.rows
         )
         self._comparison = replace(comparison, rows=tuple(rows))
         self.exit_code = comparison.exit_code
 
-    def _is_excused(self, case: SideCase, session: pytest.Session) -> bool:
-        """Whether a test of the file that was not measured now was not to be: it is deselected or
-        skipped, its device is not among those that were named, or the command line means other tests."""
-        names = {case.id, case.calibrated_as.rpartition("@")[0]}
-        skipped = (one for one in session.items if one.nodeid in self._skipped and _is_timed(one))
-        left = _names([*self.deselected, *skipped])
-        if self.config.getoption("devbench_device"):
-            left |= _names(filter(takes_turns, session.items))
-        file, _, name = case.id.partition("::")
-        asked = self.is_asked_for(self.config.rootpath / file, name)
-        return not names.isdisjoint(left) or not asked
+    def _excused(self, absent: Iterable[SideCase], session: pytest.Session) -> set[str]:
+        """Which tests of the file that were not measured now were not to be: they are deselected or
+        skipped, their device is not among those that were named, or the command line means other tests.
+
+        A device that is there no longer excuses nothing, whatever became of the test on the others.
+        """
+        ids = {item.nodeid for item in session.items}
+        here, deselected = _names(session.items), _names(self.deselected)
+        left = {item.nodeid for item in self.deselected}
+        left |= {item.nodeid for item in session.items if takes_turns(item)} & self._skipped
+        option = self.config.getoption
+        # Whether they mean a test that is not there cannot be told.
+        chosen = bool(option("keyword") or option("markexpr"))
+
+        def is_excused(case: SideCase) -> bool:
+            file, _, name = case.id.partition("::")
+            if case.id in left or not self.is_asked_for(self.config.rootpath / file, name):
+                return True
+            if _name(case) in here:
+                return case.id not in ids and bool(option("devbench_device"))
+            return chosen or _name(case) in deselected
+
+        return {case.id for case in absent if is_excused(case)}
 
     def lines(self) -> Iterator[str]:
         assert self._comparison is not None
         yield told(self._comparison)
+        if self._plain:
+            tests = "1 test is" if self._plain == 1 else f"{self._plain} tests are"
+            yield (
+                f"{tests} left out: without device_benchmark, no calibration tells how far processes lie "
+                "apart."
+            )
         if "inconclusive" in self._comparison.counts:
             yield (
                 "A file holds single processes. Give --devbench-gate a git ref or a Python interpreter, "
@@ -97,14 +127,19 @@ class FileGate(Gate):
             )
 
 
-def _is_timed(item: pytest.Item) -> bool:
-    """Whether it is a test of pytest-benchmark."""
-    return "benchmark" in getattr(item, "fixturenames", ())
+def _with_devices(side: Side) -> Side:
+    """Of a side the tests that take `device_benchmark`. No calibration knows others, so of one process of
+    theirs nothing can be said."""
+    return replace(side, cases={n: one for n, one in side.cases.items() if one.calibrated_as != n})
+
+
+def _name(case: SideCase) -> str:
+    """What a test is called without its device."""
+    return case.calibrated_as.rpartition("@")[0]
 
 
 def _names(items: Iterable[pytest.Item]) -> set[str]:
-    """What tests are called: on devices without the device, others as pytest names them."""
-    return {name_of(key_of(item)) if takes_turns(item) else item.nodeid for item in items}
+    return {name_of(key_of(item)) for item in items if takes_turns(item)}
 
 
 def _measured(config: pytest.Config) -> Side | None:

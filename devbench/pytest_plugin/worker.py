@@ -17,7 +17,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Final, TextIO, TypeAlias, TypeGuard
+from typing import Any, Final, TextIO, TypeAlias, TypeGuard, get_args
 
 import pytest
 
@@ -38,14 +38,16 @@ Key: TypeAlias = tuple[str, tuple[tuple[str, ParamValue], ...]]
 
 def key_of(item: pytest.Function) -> Key:
     """By what a test is the same on both sides, and in its case: its name without the params, and these
-    without the device. A value that is no plain number or text stands as pytest names it.
+    without the device. A value that is no plain number or text stands as pytest names it, also one of a
+    subclass (an enum's member, a numpy float): as JSON it would come back as another value.
 
     The file counts from where pytest was started: pytest's own root is guessed from its arguments.
     """
-    params = {
+    params: dict[str, Any] = {
         name: value for name, value in item.callspec.params.items() if name != "devbench_device"
     }
-    plain = {name: value for name, value in params.items() if isinstance(value, ParamValue)}
+    kinds = get_args(ParamValue)
+    plain = {name: value for name, value in params.items() if type(value) in kinds}
     if len(plain) < len(params):
         plain = {"id": _id_without_device(item)}
     file = os.path.relpath(item.path, item.config.invocation_params.dir)

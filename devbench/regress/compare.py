@@ -12,7 +12,12 @@ import numpy as np
 from devbench.errors import NothingMeasured, UsageError
 from devbench.model import Status
 from devbench.regress.comparison import Comparison, Gate, Row, SideInfo
-from devbench.regress.environment_diff import Difference, blocked, differences
+from devbench.regress.environment_diff import (
+    Difference,
+    blocked,
+    decides_yardsticks,
+    differences,
+)
 from devbench.regress.margins import CaseCalibration, check_known, same_machine, usable
 from devbench.regress.sides import Side, SideCase
 from devbench.stats.verdicts import (
@@ -30,6 +35,10 @@ _NO_REASON: Final = "no reason is given"
 _ONE_PROCESS: Final = (
     "one process a side, and how far processes of this test lie apart on this machine is not known: "
     "`pytest --devbench-calibrate 16` tells, or give --devbench-gate a git ref"
+)
+_UNCALIBRATED: Final = (
+    "one process a side, and no calibration takes a test without device_benchmark: compare folders of such "
+    "files, each of a process"
 )
 #: Doubts that come from how far the rounds of one side lie apart.
 _OF_ROUNDS: Final = re.compile(r", (rounds-disagree|wide-interval|few-samples):")
@@ -92,7 +101,8 @@ def compare(
     for (case_id, estimate), judgement in zip(estimates.items(), judged, strict=True):
         row = with_judgement(rows[case_id], estimate, judgement)
         if judgement.low is None and new.kind == "pytest-benchmark" and min(estimate.rounds) < 2:
-            row = replace(row, reason=_ONE_PROCESS)
+            known_by = new.cases[case_id].calibrated_as
+            row = replace(row, reason=_UNCALIBRATED if known_by == case_id else _ONE_PROCESS)
         rows[case_id] = row
     widest = max(margins, default=MARGIN)
     return _comparison(base, new, found, rows, widest, allow_inconclusive)
@@ -292,7 +302,7 @@ def _changed_yardsticks(found: Sequence[Difference]) -> set[str | None]:
     return {
         one.scope
         for one in found
-        if one.severity != "noted" and (one.scope is not None or one.what == "devbench")
+        if decides_yardsticks(one.what, of_a_target=one.scope is not None)
     }
 
 

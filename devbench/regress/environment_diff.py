@@ -102,6 +102,18 @@ def differences(
     return tuple(sorted(found, key=lambda one: (rank[one.severity], one.scope or "")))
 
 
+def decides_yardsticks(name: str, *, of_a_target: bool) -> bool:
+    """Whether a fact decides how fast a yardstick is, as it may decide it for a case: two yardsticks of
+    which it is not the same do not tell the drift of the machine.
+
+    Of a target all that is set up does, and of a whole side the version of devbench and the environment
+    variables. The modes do not: they are those of the cases that the run has.
+    """
+    if of_a_target:
+        return name not in _NOTED and name != "mode"
+    return name == "devbench" or _is_variable(name)
+
+
 def blocked(found: Sequence[Difference]) -> dict[str, str]:
     """The targets that cannot be compared, each with why."""
     return {
@@ -126,7 +138,12 @@ def _between(scope: str | None, base: Facts, new: Facts) -> Iterator[Difference]
 
 def _word(name: str) -> str:
     """A field's name as words; an environment variable's as it is."""
-    return name.replace("_", " ") if name.islower() else name
+    return name if _is_variable(name) else name.replace("_", " ")
+
+
+def _is_variable(name: str) -> bool:
+    """Whether it is an environment variable, and no field of devbench's own."""
+    return not name.islower()
 
 
 def _text(value: Json) -> str | None:

@@ -205,8 +205,8 @@ def check_known(lacking: Iterable[str]) -> None:
     if names := list(lacking):
         raise UsageError(
             f"a calibrated margin: the store holds no calibration by this machine of {_listed(names)}; "
-            "`devbench calibrate` with the same selection makes one, of tests `pytest "
-            "--devbench-calibrate 16`"
+            "`devbench calibrate` with the same selection makes one, of tests that take device_benchmark "
+            "`pytest --devbench-calibrate 16`"
         )
 
 

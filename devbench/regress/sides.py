@@ -32,7 +32,8 @@ class SideCase:
     worthless (`invalid`). doubts: those by which they are doubtful.
     medians: seconds of a step, one a round. in_yardsticks: the same in units of the step that was timed
     beside them, called `yardstick`; empty where a round has none.
-    work: declared amounts by name. calibrated_as: under this name a calibration knows it.
+    work: declared amounts by name. calibrated_as: under this name a calibration knows it; the id of a test
+    of pytest-benchmark that no calibration takes, as it does not use `device_benchmark`.
     """
 
     id: str

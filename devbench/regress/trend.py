@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from devbench.model import Json, RunInfo
-from devbench.regress.environment_diff import target_facts_of
+from devbench.regress.environment_diff import decides_yardsticks, facts_of, target_facts_of
 from devbench.store import Outcomes
 from devbench.store.outcome import FIGURES
 
 Floats: TypeAlias = NDArray[np.float64]
 Places: TypeAlias = NDArray[np.int64]
-
-#: Runs in which a yardstick measures the same have all this alike, and the version of devbench.
-_ALIKE: Final = ("framework_version", "driver", "threads")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +53,13 @@ class Columns:
                 for row in facts
             ]
         )[run, target]
-        names = [
-            [(info.devbench_version, *(str(f.get(name)) for name in _ALIKE)) for f in row]
-            for info, row in zip(outcomes.runs, facts, strict=True)
-        ]
-        around = np.array([[surroundings.of(name) for name in row] for row in names])[run, target]
+        sides = [_deciding(facts_of(info), of_a_target=False) for info in outcomes.runs]
+        around = np.array(
+            [
+                [surroundings.of((side, _deciding(f, of_a_target=True))) for f in row]
+                for side, row in zip(sides, facts, strict=True)
+            ]
+        )[run, target]
         sticks = _Numbers()
         stick = np.array([sticks.of(row[2]) for row in rows])
         named = [row[2] != "" for row in rows]
@@ -94,6 +93,15 @@ class _Numbers:
 def _by_target(info: RunInfo, targets: Iterable[str]) -> list[Mapping[str, Json]]:
     facts = target_facts_of(info)
     return [facts.get(target, {}) for target in targets]
+
+
+def _deciding(facts: Mapping[str, Json], *, of_a_target: bool) -> frozenset[tuple[str, str]]:
+    """What is alike in runs in which a yardstick measures the same."""
+    return frozenset(
+        (name, str(value))
+        for name, value in facts.items()
+        if value is not None and decides_yardsticks(name, of_a_target=of_a_target)
+    )
 
 
 def _medians(values: Floats, counts: Places) -> Floats:

@@ -9,6 +9,7 @@ import pytest
 
 from devbench.model import RunInfo
 from devbench.pytest_plugin import ordinary
+from devbench.pytest_plugin.pairs import GONE
 from devbench.regress.margins import environment_of, of_run
 from devbench.regress.sides import Side, read_side
 from devbench.store import Store
@@ -32,12 +33,17 @@ def clocks(pytester: pytest.Pytester) -> None:
         def test_long(device, device_benchmark):
             device_benchmark(Step(run=int, clock=lambda: 0.05))
 
+        def test_left_out(device, device_benchmark):
+            device_benchmark(Step(run=int, clock=lambda: 0.02))
+
         def test_plain(benchmark):
             benchmark(int)
         """,
         test_other="""
-        def test_elsewhere(benchmark):
-            benchmark(int)
+        from devbench import Step
+
+        def test_elsewhere(device, device_benchmark):
+            device_benchmark(Step(run=int, clock=lambda: 0.02))
         """,
     )
 
@@ -69,8 +75,9 @@ def test_against_a_file_a_calibration_decides_and_what_is_gone_is_named(
     plant_calibration(read_side("base.json", None), "test_clocks.py::test_short[fake:cpu-1]")
     gate = (*SHORT, "--devbench-gate", "base.json")
 
+    Path("test_other.py").unlink()
     same = run(*gate, "--devbench-margin", "calibrated", "-k", "short and not 2")
-    assert same.ret == 0
+    assert same.ret == 0, "-k may not have meant a test that is no longer there"
     same.stdout.fnmatch_lines(["*as wide as a calibration of this machine says*", "1 equivalent"])
     unknown = run(*gate, "-k", "short")
     assert unknown.ret == 4
@@ -78,15 +85,37 @@ def test_against_a_file_a_calibration_decides_and_what_is_gone_is_named(
 
     Path("steps.py").write_text("SHORT = 0.0015")
     tests = Path("test_clocks.py")
-    tests.write_text(tests.read_text().replace("test_plain", "test_renamed"))
+    tests.write_text(tests.read_text().replace("test_long", "test_renamed"))
     slower = run(
-        *gate, "--deselect", "test_clocks.py::test_long", "test_clocks.py", "--device", "cpu"
+        *gate, "--deselect", "test_clocks.py::test_left_out", "test_clocks.py", "--device", "cpu"
     )
     assert slower.ret == 1
     report = slower.stdout.str().partition("devbench gate")[2]
     assert "1 regressed, 1 inconclusive, 2 not-measured" in report
     assert "only on the base: it was removed or renamed" in report
-    assert not [name for name in ("test_long", "test_elsewhere") if name in report]
+    assert not [name for name in ("test_left_out", "test_elsewhere") if name in report]
+
+
+def test_all_that_can_be_calibrated_being_so_other_benchmarks_do_not_keep_it_from_green(
+    pytester: pytest.Pytester, run: Run, clocks: None
+) -> None:
+    assert run(*SHORT, "--benchmark-json", "base.json").ret == 0
+    base = read_side("base.json", None)
+    plant_calibration(base, *(name for name in base.cases if "plain" not in name))
+    gate = (*SHORT, "--devbench-gate", "base.json", "--devbench-margin", "calibrated")
+    result = run(*gate)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["5 equivalent", "1 test is left out: without device_benchmark*"])
+
+
+def test_a_file_without_a_test_that_can_be_judged_is_said_before_anything_is_measured(
+    pytester: pytest.Pytester, run: Run, clocks: None
+) -> None:
+    assert run(*SHORT, "-k", "plain", "--benchmark-json", "base.json").ret == 0
+    result = run(*SHORT, "--devbench-gate", "base.json")
+    assert result.ret == 3
+    told = result.stdout.str() + result.stderr.str()
+    assert "base.json holds no test that takes device_benchmark" in told
 
 
 def test_a_calibration_of_tests_is_stored_under_the_names_that_files_give_them(
@@ -97,7 +126,7 @@ def test_a_calibration_of_tests_is_stored_under_the_names_that_files_give_them(
     )
     result = run(*SHORT, "--devbench-calibrate", "4", "-k", "short and not 2")
     assert result.ret == 0
-    result.assert_outcomes(passed=1, deselected=4)
+    result.assert_outcomes(passed=1, deselected=5)
     result.stdout.fnmatch_lines(
         [
             "*devbench calibration*",
@@ -153,3 +182,17 @@ def test_of_a_file_the_rows_of_devices_that_were_not_named_are_not_missed(
     result = run(*SHORT, "--device", "cpu", "--devbench-gate", "base.json")
     assert result.ret == 0
     result.stdout.fnmatch_lines(["*1 equivalent*"])
+
+    monkeypatch.setenv("FAKE_DEVICES", "0")
+    pytester.makeconftest(
+        """
+        from devbench.pytest_plugin.holding import Holding
+
+        Holding._unseen = lambda self: [("Fake 0", "fake sees no device")]
+        """
+    )
+    lost = run(*SHORT, "--devbench-gate", "base.json", "-k", "it")
+    lost.assert_outcomes(passed=1, skipped=1)
+    assert lost.ret == 4, "a device that is no longer seen excuses its own rows"
+    lost.stdout.fnmatch_lines(["*fake:dev:0-shape0*not-measured*", "1 equivalent, 1 not-measured"])
+    assert GONE not in lost.stdout.str(), "it is there, on another device"

@@ -99,6 +99,7 @@ def test_drift_of_the_machine_is_taken_out_where_both_sides_have_the_same_yardst
         {"new_facts": {"framework_version": "2.14.0"}},  # which may have made the yardstick faster
         {"new_facts": {"threads": 1}},
         {"devbench_version": "0.2.0"},
+        {"environment": {"variables": {"ONEDNN_MAX_CPU_ISA": "SSE41"}}},
     ],
 )
 def test_a_yardstick_that_may_have_changed_takes_nothing_out(what: dict[str, Any]) -> None:
@@ -106,6 +107,19 @@ def test_a_yardstick_that_may_have_changed_takes_nothing_out(what: dict[str, Any
     new = timed(CASE, times(1.5), yardstick_s=[0.15] * 5)
     row = only(compared({CASE: base}, {CASE: new}, **what))
     assert (row.verdict, row.yardstick) == ("regressed", None)
+
+
+def test_fewer_modes_in_a_run_leave_the_yardstick() -> None:
+    other = make_case(512)
+    base = {
+        CASE: timed(CASE, QUIET, yardstick_s=[0.1] * 5),
+        other: timed(other, QUIET, yardstick_s=[0.1] * 5, mode="compiled"),
+    }
+    new = timed(CASE, times(1.3), yardstick_s=[0.13] * 5)
+    comparison = compared(base, {CASE: new})
+    assert [one.what for one in comparison.differences] == ["mode"]
+    (row,) = (row for row in comparison.rows if row.case_id == CASE.id)
+    assert (row.verdict, row.yardstick) == ("equivalent", "gemm 192x192 float32")
 
 
 @pytest.mark.parametrize("missing", ["another yardstick", "a round without one"])

@@ -36,14 +36,18 @@ def fill(
     *,
     drift: Sequence[float] | None = None,
     facts: Mapping[int, Mapping[str, Any]] | None = None,
+    variables: Mapping[int, Mapping[str, str]] | None = None,
     seed: int = 0,
 ) -> None:
     """A run a day with three rounds of half a percent about its level. drift: of the whole machine, the
-    yardstick too. facts: of the target, by the place of the run from which on they hold."""
+    yardstick too. facts, variables: of the target and of the environment, by the place of the run from
+    which on they hold."""
     rng = np.random.default_rng(seed)
     known: dict[str, Any] = {}
+    environ: dict[str, str] = {}
     for place, level in enumerate(levels):
         known |= (facts or {}).get(place, {})
+        environ |= (variables or {}).get(place, {})
         machine = 1.0 if drift is None else drift[place]
         rounds = machine * level * np.exp(0.005 * rng.standard_normal(3))
         sticks = None if drift is None else {"yardstick_s": [0.1 * machine] * 3}
@@ -55,7 +59,10 @@ def fill(
                     OTHER: timed(OTHER, [2.0, 2.0, 2.0]),
                 },
                 target_facts=known,
-                environment={"git": {"commit": commit(place), "dirty": place == 21}},
+                environment={
+                    "git": {"commit": commit(place), "dirty": place == 21},
+                    "variables": dict(environ),
+                },
                 started_at=(NOON + timedelta(days=place)).isoformat(timespec="milliseconds"),
             )
         )
@@ -115,9 +122,20 @@ def test_what_was_laid_beside_two_different_steps_is_not_taken_in_units_of_them(
     assert (series.corrected, series.seconds) == ("none", (1.0, 1.0, 1.0))
 
 
-def test_a_faster_framework_is_seen_though_its_yardstick_is_faster_too(store: Store) -> None:
+@pytest.mark.parametrize(
+    "what",
+    [
+        {"facts": {15: {"framework_version": "2.14.0"}}},
+        {"facts": {15: {"build": {"mkl": "2026.0"}}}},
+        {"facts": {15: {"settings": {"cudnn_allow_tf32": True}}}},
+        {"variables": {15: {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_AMX"}}},
+    ],
+)
+def test_a_faster_framework_is_seen_though_its_yardstick_is_faster_too(
+    store: Store, what: dict[str, Any]
+) -> None:
     drift = [1.0] * 15 + [0.8] * 15
-    fill(store, [1.0] * 30, drift=drift, facts={15: {"framework_version": "2.14.0"}})
+    fill(store, [1.0] * 30, drift=drift, **what)
     (change,) = of_case(history(store)).changes
     assert (change.at, change.ratio) == (15, pytest.approx(0.8, abs=0.01))
 
