@@ -22,6 +22,7 @@ import devbench
 from devbench import registry
 from devbench.detection import join, physical_devices, read_hardware, why_unseen
 from devbench.detection.records import FrameworkAnswer, Machine
+from devbench.environment import allowed_variables
 from devbench.errors import UsageError, unknown
 from devbench.frameworks.base import Framework
 from devbench.measure.cache import last_level_cache
@@ -251,6 +252,7 @@ class Holding:
             "usable_cores": host.usable_cores,
             "usable_cpus": host.usable_cpus,
             "cpu_limit": host.cpu_limit,
+            "variables": allowed_variables(os.environ),
         }
 
 

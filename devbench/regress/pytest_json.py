@@ -23,7 +23,8 @@ CASE_ID: Final = "case_id"
 YARDSTICK: Final = "yardstick"
 YARDSTICK_S: Final = "yardstick_s"
 FACTS: Final = ("physical_device", "device_name", "driver", "framework_version", "threads", "mode")
-#: And in ``machine_info``, besides its version and the model of the CPU.
+#: And in ``machine_info``, besides its version, the model of the CPU, the framework's build and settings,
+#: and the environment variables that may change a time.
 OF_THE_HOST: Final = ("usable_cores", "usable_cpus", "cpu_limit")
 
 
@@ -84,7 +85,7 @@ def parse(data: Mapping[str, Json], origin: str) -> Parsed:
         )
         # A test that says nothing of its device is at least bound to the CPU it ran on.
         told = {fact: extra[fact] for fact in FACTS if fact in extra}
-        targets[target] = told or {"device_name": facts["cpu model"]}
+        targets[target] = told | _set_up(data) if told else {"device_name": facts["cpu model"]}
     return Parsed(
         origin=origin,
         started_at=str(data.get("datetime", "")),
@@ -117,6 +118,7 @@ def _facts(data: Mapping[str, Json], version: str) -> dict[str, Json]:
         "cpu model": plugin.get("cpu_model") or cpu.get("brand_raw") or cpu.get("brand"),
         "cpus": cpu.get("count"),
         **{name.replace("_", " "): plugin.get(name) for name in OF_THE_HOST},
+        **_mapping(plugin.get("variables")),
         "os": machine.get("system"),
         "kernel": machine.get("release"),
         "git commit": commit.get("id")
@@ -124,6 +126,13 @@ def _facts(data: Mapping[str, Json], version: str) -> dict[str, Json]:
         else None,
         "uncommitted changes": commit.get("dirty"),
     }
+
+
+def _set_up(data: Mapping[str, Json]) -> dict[str, Json]:
+    """How the session's one framework was built and set, under the names that a run has for it."""
+    plugin = _mapping(_mapping(data["machine_info"]).get("devbench"))
+    build = {f"build {name}": value for name, value in _mapping(plugin.get("build")).items()}
+    return build | dict(_mapping(plugin.get("settings")))
 
 
 def _mapping(value: Json) -> Mapping[str, Json]:

@@ -145,6 +145,36 @@ def test_drift_that_a_fixed_step_shares_is_taken_out_of_files(tmp_path: Path) ->
     assert (row.verdict, row.yardstick) == ("equivalent", "gemm 192x192 float32")
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"variables": {"ONEDNN_MAX_CPU_ISA": "SSE41"}},
+        {"settings": {"mkldnn": False}},
+        {"build": {"parallel": "OpenMP"}},
+    ],
+    ids=str,
+)
+def test_what_slows_the_fixed_step_too_is_no_drift_of_files(
+    tmp_path: Path, changed: dict[str, Any]
+) -> None:
+    known = {"variables": {}, "settings": {"mkldnn": True}, "build": {"parallel": "TBB"}}
+    for name, factor, plugin in (("base", 1.0, known), ("new", 1.3, known | changed)):
+        (tmp_path / name).mkdir()
+        for place, seconds in enumerate(QUIET):
+            data = pytest_json(factor * seconds)
+            data["machine_info"]["devbench"] = plugin
+            data["benchmarks"][0]["extra_info"] = {
+                "target": "torch:cpu",
+                "device_name": "A CPU",
+                "yardstick": "gemm 192x192 float32",
+                "yardstick_s": factor * 0.1,
+            }
+            write(tmp_path / name / f"{place}.json", data)
+    base, new = (read_side(str(tmp_path / name), None) for name in ("base", "new"))
+    (row,) = compare(base, new).rows
+    assert (row.verdict, row.yardstick) == ("regressed", None)
+
+
 def test_another_cpu_is_another_device_also_where_no_plugin_says_so(tmp_path: Path) -> None:
     machine = pytest_json()["machine_info"] | {"cpu": {"brand_raw": "B CPU", "count": 2}}
     base = read_side(write(tmp_path / "a.json", pytest_json()), None)
