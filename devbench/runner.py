@@ -65,7 +65,7 @@ class WorkerFailed(Exception):
 @dataclass(slots=True)
 class Runner:
     """One run in progress. shortens: visits are shorter where the time budget is short; else cases are left
-    out at its end."""
+    out at its end. free_memory: bytes that are free on each device of a target, where it is told."""
 
     run_id: str
     cases: Sequence[Case]
