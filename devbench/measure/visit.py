@@ -104,14 +104,18 @@ def warmed_up(
             f"{framework.name} has no mode {bench.mode!r}; it has {', '.join(framework.modes)}"
         )
     with framework.scope(address), framework.math(dtype):
-        # It holds memory that is not the case's.
+        # What these hold is not the case's memory.
         yardstick = yardsticks.beside(bench.benchmark.work(bench.params))
+        flush = bench.flush()
+        if flush is not None:
+            flush()  # its buffer is there from the first time on
         doing("build")
         start = time.perf_counter()
         host = bench.draw()
         # The inputs on the host are not the case's: its output is held against them.
         peak = Peak(framework, address)
-        with bench.build(host) as (step, _):
+        aside = None if flush is None else peak.without(flush)
+        with bench.build(host, aside) as (step, _):
             framework.synchronize(address)
             facts: dict[str, Any] = {"build_s": time.perf_counter() - start}
             facts["input_bytes"] = held_bytes(host, dtype)
@@ -207,6 +211,7 @@ class Peak:
         # What the worker itself holds there, such as a yardstick.
         self._held = framework.peak_memory(address) or 0
         self._resident = memory.reset_peak()
+        self._counts = True
         self.bytes: int | None = None
 
     def pause(self) -> None:
@@ -218,10 +223,25 @@ class Peak:
             found = max(0, most - self._resident)
         if found is not None:
             self.bytes = max(found, self.bytes or 0)
+        self._counts = False
 
     def go_on(self) -> None:
         self._framework.reset_peak_memory(self._address)
         memory.reset_peak()
+        self._counts = True
+
+    def without(self, act: Callable[[], None]) -> Callable[[], None]:
+        """The same act, and what it takes for a moment is not the case's."""
+
+        def aside() -> None:
+            counts = self._counts
+            if counts:
+                self.pause()
+            act()
+            if counts:
+                self.go_on()
+
+        return aside
 
 
 def _first_line(error: BaseException) -> str:
