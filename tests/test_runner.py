@@ -18,7 +18,7 @@ from devbench.runner import Runner
 from devbench.settings import Settings
 from devbench.stats.results import summarize
 from devbench.store import Store
-from devbench.telemetry import HostSummary, Summary
+from devbench.telemetry import GpuSummary, HostSummary, Summary
 from tests.plugins.devbench_fake import FakeFramework
 
 DEVICE = Target("fake", ("dev:0",))
@@ -49,6 +49,7 @@ class World:
         self.facts: dict[str, Any] = {"samples": [1e-3] * 5, "clock_tick_s": 5e-8}
         self.ceilings: Json = None
         self.gpus: list[Json] = []
+        self.windows: list[Summary] = []
         self.free: Callable[[], int | None] = lambda: None
         monkeypatch.setattr("devbench.runner.frameworks", lambda: {"fake": FakeFramework()})
         monkeypatch.setattr("devbench.runner.WorkerProcess", lambda *_: FakeWorker(self))
@@ -152,6 +153,8 @@ class FakeSampler:
 
     def end_window(self) -> Summary:
         self._world.happened.append("watched")
+        if self._world.windows:
+            return self._world.windows.pop(0)
         return Summary(seconds=1.0, samples=10, host=HostSummary())
 
 
@@ -186,6 +189,26 @@ def test_every_gpu_of_a_target_is_watched(world: World) -> None:
     both = Target("fake", ("dev:0", "dev:2"))
     world.run(both, physical_device="GPU-0 + GPU-2", physical_devices=["GPU-0", "GPU-2"])
     assert world.watched == [["GPU-0", "GPU-2"]]
+
+
+def test_what_one_window_was_too_short_for_is_no_fact_of_the_target(world: World) -> None:
+    def window(energy_j: float | None) -> Summary:
+        unread = {} if energy_j else {"energy_j": "the window was too short"}
+        no_steal = {"steal": "/proc/stat does not tell it"}
+        gpu = GpuSummary(gpu="GPU-0", energy_j=energy_j, unread=unread)
+        host = HostSummary(energy_j=energy_j, unread=unread | no_steal)
+        return Summary(seconds=1.0, samples=10, host=host, gpus=(gpu,))
+
+    world.windows = [window(None), window(5.0), window(None)]
+    told = world.run(sizes=(1, 2, 3)).info.environment["targets"][str(DEVICE)]
+    assert told["telemetry_unread"] == {"steal": "/proc/stat does not tell it"}
+
+
+def test_what_no_window_has_read_is_told_with_its_reason(world: World) -> None:
+    gpu = GpuSummary(gpu="GPU-0", unread={"power_w": "NotSupported"})
+    world.windows = [Summary(seconds=1.0, samples=10, host=HostSummary(), gpus=(gpu,))] * 2
+    told = world.run(sizes=(1, 2)).info.environment["targets"][str(DEVICE)]
+    assert told["telemetry_unread"] == {"GPU-0": {"power_w": "NotSupported"}}
 
 
 def test_what_a_worker_keeps_of_the_memory_costs_no_later_case(world: World) -> None:
