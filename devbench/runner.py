@@ -112,7 +112,11 @@ class Runner:
                 self.log,
                 self.settings.case_timeout_s,
             )
-            yield
+            try:
+                yield
+            finally:
+                # After an interrupt: the process has a session of its own, which Ctrl-C does not reach.
+                self._references.abandon()
 
     def take_round(self, round_: int) -> bool:
         """Measure what of this round is not yet in `done`. False when the time budget is used up."""

@@ -13,6 +13,8 @@ import pytest
 from devbench import Context, Step, Work, benchmark
 from devbench.declare import Benchmark
 from devbench.model import Case, Json, Result, Run, RunInfo, Target
+from devbench.process import WorkerProcess
+from devbench.protocol import Message
 from devbench.registry import Catalog, Source
 from devbench.runner import Runner
 from devbench.settings import Settings
@@ -26,7 +28,7 @@ STARTED = "2026-01-31T12:00:00.000+00:00"
 
 
 class Declared:
-    reference = None
+    reference: Any = None
 
     def work(self, n: int) -> Work:
         return Work(flops=n, footprint=1000 * n)
@@ -94,6 +96,11 @@ class World:
         return summarize(self.run(**more))
 
 
+class Referenced(Declared):
+    def reference(self) -> None:
+        raise AssertionError("computed")
+
+
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     return World(tmp_path, monkeypatch)
@@ -133,6 +140,13 @@ class FakeWorker:
 
     def close(self) -> None:
         self._world.happened.append("gone")
+
+
+class Interrupted(WorkerProcess):
+    """A real process; Ctrl-C comes while its answer is awaited."""
+
+    def receive(self, timeout_s: float) -> Message:
+        raise KeyboardInterrupt
 
 
 class FakeSampler:
@@ -182,6 +196,24 @@ def test_what_is_watched_ends_with_the_timing_and_not_with_the_case(world: World
         "measured",
         "gone",
     ]
+
+
+def test_an_interrupt_leaves_no_reference_that_is_still_computed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[Interrupted] = []
+
+    def begin(variables: Mapping[str, str], log: Path) -> Interrupted:
+        begun.append(Interrupted(variables, log))
+        return begun[0]
+
+    monkeypatch.setattr("devbench.references.WorkerProcess", begin)
+    referenced = benchmark(name="probe", axes={"n": [1]}, size="n")(Referenced)
+    monkeypatch.setitem(CATALOG.benchmarks, "probe", referenced)
+    with pytest.raises(KeyboardInterrupt):
+        world.run()
+    with pytest.raises(ProcessLookupError):
+        os.kill(begun[0].pid, 0)
 
 
 def test_every_gpu_of_a_target_is_watched(world: World) -> None:
