@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import pytest
 
 from devbench import Context, Step, benchmark
 from devbench.frameworks.base import Timer, WallTimer
@@ -29,6 +31,8 @@ def visited(
     doing: Callable[[str], None] = lambda phase: None,
     drawing: Callable[[], None] = lambda: None,
     params: Mapping[str, ParamValue] = MappingProxyType({}),
+    yardsticks: Yardsticks | None = None,
+    status: str = "ok",
 ) -> dict[str, Any]:
     """The facts of one visit to a case whose step this makes."""
 
@@ -43,8 +47,9 @@ def visited(
     framework = framework or FakeFramework()
     one = benchmark(name="declared", axes={})(Declared)
     bench = Bench(one, params, framework, ("cpu",), 1, 0, folder)
-    facts = visit(bench, LIMITS, 5e-8, None, Yardsticks(framework, "cpu", 1 << 16), doing)
-    assert facts["status"] == "ok", facts
+    yardsticks = yardsticks or Yardsticks(framework, "cpu", 1 << 16)
+    facts = visit(bench, LIMITS, 5e-8, None, yardsticks, doing)
+    assert facts["status"] == status, facts
     return facts
 
 
@@ -132,3 +137,56 @@ def test_the_tick_is_that_of_the_clock_that_timed(tmp_path: Path) -> None:
     assert visited(lambda: Step(lambda: None), tmp_path, Coarse())["clock_tick_s"] == 5e-7
     own = visited(lambda: Step(lambda: None, clock=lambda: 1e-3), tmp_path, Coarse())
     assert own["clock_tick_s"] == 5e-8
+
+
+class Simulated(FakeFramework):
+    """On its clock time passes in steps only, and as long as they say."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.gemm_s = 0.01
+
+    def spend(self, seconds: float) -> None:
+        self.now += seconds
+
+    def timer(self, address: str) -> Timer:
+        return SimulatedTimer(self)
+
+    def probes(self, address: str, cache_bytes: int) -> Probes:
+        framework = self
+
+        class Timed(FakeProbes):
+            def gemm(self, n: int, dtype: DType) -> Probe:
+                return lambda: framework.spend(framework.gemm_s)
+
+        return Timed(cache_bytes)
+
+
+class SimulatedTimer:
+    name = "simulated"
+    per_step = False
+    resolution_s: float | None = None
+
+    def __init__(self, framework: Simulated) -> None:
+        self._framework = framework
+
+    def __call__(self, run: Callable[[], Any], block: int) -> tuple[float, ...]:
+        start = self._framework.now
+        for _ in range(block):
+            run()
+        return ((self._framework.now - start) / block,)
+
+
+def test_the_yardstick_of_a_case_that_failed_is_not_counted_into_the_next_one_s(
+    tmp_path: Path,
+) -> None:
+    framework = Simulated()
+    yardsticks = Yardsticks(framework, "cpu", 1 << 16)
+
+    def step(figure: float) -> Step:
+        return Step(lambda: framework.spend(0.001), metrics=lambda: {"figure": figure})
+
+    visited(lambda: step(math.nan), tmp_path, framework, yardsticks=yardsticks, status="failed")
+    framework.gemm_s = 0.001
+    facts = visited(lambda: step(1.0), tmp_path, framework, yardsticks=yardsticks)
+    assert facts["yardstick_s"] == pytest.approx(0.001)
