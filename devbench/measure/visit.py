@@ -114,7 +114,7 @@ def warmed_up(
         start = time.perf_counter()
         host = bench.draw()
         # The inputs on the host are not the case's: its output is held against them.
-        peak = Peak(framework, address)
+        peak = Peak(framework, bench.devices)
         aside = None if flush is None else peak.without(flush)
         with bench.build(host, aside) as (step, _):
             framework.synchronize(address)
@@ -203,21 +203,22 @@ def _metrics(bench: Bench, found: Any) -> dict[str, float | str]:
 
 
 class Peak:
-    """The most memory that a case held: the device's as its allocator tells, or this process's."""
+    """The most memory that a case held: on its devices together as their allocators tell, each at its own
+    highest, or this process's."""
 
-    def __init__(self, framework: Framework, address: str) -> None:
+    def __init__(self, framework: Framework, devices: Sequence[str]) -> None:
         self._framework = framework
-        self._address = address
-        framework.reset_peak_memory(address)
+        self._devices = devices
+        self._reset()
         # What the worker itself holds there, such as a yardstick.
-        self._held = framework.peak_memory(address) or 0
+        self._held = self._told() or 0
         self._resident = memory.reset_peak()
         self._counts = True
         self.bytes: int | None = None
 
     def pause(self) -> None:
         """Take the peak so far; what follows, until `go_on`, is not the case's."""
-        found = self._framework.peak_memory(self._address)
+        found = self._told()
         if found is not None:
             found = max(0, found - self._held)
         elif self._resident is not None and (most := memory.peak()) is not None:
@@ -227,9 +228,18 @@ class Peak:
         self._counts = False
 
     def go_on(self) -> None:
-        self._framework.reset_peak_memory(self._address)
+        self._reset()
         memory.reset_peak()
         self._counts = True
+
+    def _reset(self) -> None:
+        for address in self._devices:
+            self._framework.reset_peak_memory(address)
+
+    def _told(self) -> int | None:
+        told = [self._framework.peak_memory(address) for address in self._devices]
+        known = [one for one in told if one is not None]
+        return sum(known) if known else None
 
     def without(self, act: Callable[[], None]) -> Callable[[], None]:
         """The same act, and what it takes for a moment is not the case's."""

@@ -33,6 +33,7 @@ def visited(
     params: Mapping[str, ParamValue] = MappingProxyType({}),
     yardsticks: Yardsticks | None = None,
     status: str = "ok",
+    devices: tuple[str, ...] = ("cpu",),
 ) -> dict[str, Any]:
     """The facts of one visit to a case whose step this makes."""
 
@@ -46,7 +47,7 @@ def visited(
 
     framework = framework or FakeFramework()
     one = benchmark(name="declared", axes={})(Declared)
-    bench = Bench(one, params, framework, ("cpu",), 1, 0, folder)
+    bench = Bench(one, params, framework, devices, 1, 0, folder)
     yardsticks = yardsticks or Yardsticks(framework, "cpu", 1 << 16)
     facts = visit(bench, LIMITS, 5e-8, None, yardsticks, doing)
     assert facts["status"] == status, facts
@@ -121,6 +122,26 @@ def test_the_buffer_that_overwrites_the_caches_is_not_the_memory_of_the_case(
     facts = visited(lambda: step, tmp_path, framework, params={"cache": "cold"})
     assert framework.kept == 16 << 20
     assert facts["peak_memory_bytes"] == 1000
+
+
+class Several(FakeFramework):
+    """Each of its devices counts for itself."""
+
+    def __init__(self) -> None:
+        self.top: dict[str, int] = {}
+
+    def reset_peak_memory(self, address: str) -> None:
+        self.top[address] = 0
+
+    def peak_memory(self, address: str) -> int | None:
+        return self.top[address]
+
+
+def test_the_memory_of_a_case_is_that_of_all_its_devices(tmp_path: Path) -> None:
+    framework, devices = Several(), ("dev:0", "dev:1")
+    step = Step(lambda: framework.top.update(dict.fromkeys(devices, 1000)))
+    facts = visited(lambda: step, tmp_path, framework, devices=devices)
+    assert facts["peak_memory_bytes"] == 2000
 
 
 class Coarse(FakeFramework):
