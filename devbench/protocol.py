@@ -6,7 +6,7 @@ runner sends   with                                                          wor
 start          target, threads                                               ready, or failed
 describe       framework, threads                                            described
 measure        source, benchmark, params, seed, limits, scratch, kept, check  doing …, measured
-hold           as measure, and roots                                         doing …, held
+hold           as measure, roots, tops                                       doing …, held
 burst          seconds, samples (at least), yardstick (yes or no)            taken
 drop           nothing                                                       dropped
 ceilings       dtypes, seconds (of a probe)                                  ceilings
@@ -15,14 +15,15 @@ selftest       framework, threads, seconds (of a repetition)                 rea
 (end of file)                                                                exits
 =============  =============================================================  ==================
 
-``hold`` builds and warms up a case and keeps it, and says what was loaded from below ``roots``; each
-``burst`` then takes some samples of it, until ``drop``. So two workers can be timed in turn. With
-``repeat`` so many steps count as one, by which a step of known extra work is made.
+``hold`` builds and warms up a case and keeps it; each ``burst`` then takes some samples of it, until
+``drop``. So two workers can be timed in turn. ``held`` says which ``files`` were loaded from below
+``roots`` and, apart from these, which ``strays`` from below ``tops``. With ``repeat`` so many steps count
+as one, by which a step of known extra work is made.
 
 ``scratch`` is a folder for the case's files, ``kept`` one where inputs stay from visit to visit, and
 ``check`` the file of the expected values. ``referenced`` says whether it was memory that was lacking.
 
-``doing`` tells the phase (build, warm-up, timing, check) for the progress display.
+``doing`` tells the phase (build, check, warm-up, timing, closing) for the progress display.
 """
 
 from __future__ import annotations

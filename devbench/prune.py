@@ -25,7 +25,8 @@ def reason_to_skip(
 ) -> tuple[str, str] | None:
     """Why a case should not be visited, as a word of `REASONS` and a sentence; None when it should.
 
-    size: the benchmark's size axis. first_round: what the first round gave, by case id.
+    size: the benchmark's size axis. first_round: what the first round gave, by case id. free_bytes: on each
+    device of the target.
     """
     smaller = _smaller(case, size, cases, first_round) if size is not None else []
     for value, _, measurement in smaller:
@@ -34,12 +35,15 @@ def reason_to_skip(
             return "after-oom", f"{at} ran out of memory"
         if measurement.status == "timeout":
             return "too-slow", f"{at} was ended after {settings.case_timeout_s:g} s"
-    footprint = case.work.footprint
-    if footprint is not None and free_bytes is not None and footprint > free_bytes:
-        return (
-            "does-not-fit",
-            f"needs {footprint / 1e9:.3g} GB and {free_bytes / 1e9:.3g} GB are free",
-        )
+    if case.work.footprint is not None and free_bytes is not None:
+        devices = len(case.target.devices)
+        footprint = case.work.footprint / devices  # they share the work evenly
+        if footprint > free_bytes:
+            each = f" on each of {devices} devices" if devices > 1 else ""
+            return (
+                "does-not-fit",
+                f"needs {footprint / 1e9:.3g} GB{each} and {free_bytes / 1e9:.3g} GB are free",
+            )
     measured = [entry for entry in smaller if entry[2].samples]
     if size is None or not measured:
         return None

@@ -92,6 +92,12 @@ class References:
             self._worker.close()
             self._worker = None
 
+    def abandon(self) -> None:
+        """Kill the process, should it be at work: nobody waits for its answer any more."""
+        if self._worker is not None:
+            self._worker.kill()
+            self._worker = None
+
 
 def _key(case: Case) -> str:
     return f"{case.benchmark}[{format_params(dict(case.params))}]"

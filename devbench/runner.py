@@ -28,7 +28,7 @@ from devbench.prune import reason_to_skip
 from devbench.references import References
 from devbench.registry import Catalog, frameworks
 from devbench.settings import Settings
-from devbench.telemetry import Sampler, Summary
+from devbench.telemetry import GpuSummary, HostSummary, Sampler, Summary
 
 START_TIMEOUT_S = 300.0
 
@@ -65,7 +65,7 @@ class WorkerFailed(Exception):
 @dataclass(slots=True)
 class Runner:
     """One run in progress. shortens: visits are shorter where the time budget is short; else cases are left
-    out at its end."""
+    out at its end. free_memory: bytes that are free on each device of a target, where it is told."""
 
     run_id: str
     cases: Sequence[Case]
@@ -112,7 +112,11 @@ class Runner:
                 self.log,
                 self.settings.case_timeout_s,
             )
-            yield
+            try:
+                yield
+            finally:
+                # After an interrupt: the process has a session of its own, which Ctrl-C does not reach.
+                self._references.abandon()
 
     def take_round(self, round_: int) -> bool:
         """Measure what of this round is not yet in `done`. False when the time budget is used up."""
@@ -238,9 +242,7 @@ class Runner:
                 facts["samples"] = tuple(facts.get("samples", ()))
                 facts["threads_used"] = self._target_facts(case.target).get("threads_used")
                 if telemetry is not None:
-                    self._target_facts(case.target).setdefault(
-                        "telemetry_unread", _unread(telemetry)
-                    )
+                    self._record_unread(case.target, telemetry)
                     facts["telemetry"] = _without_nulls(telemetry.to_json())
                 return facts
 
@@ -355,6 +357,16 @@ class Runner:
         elif no_clock is not None:
             facts["peak_unread"] = no_clock
 
+    def _record_unread(self, target: Target, telemetry: Summary) -> None:
+        """Why no window of the target has read a figure so far. Stored before the measurement: a run that
+        is resumed goes on from it."""
+        facts = self._target_facts(target)
+        before = facts.get("telemetry_unread")
+        now = _unread(telemetry, before)
+        if now != before:
+            facts["telemetry_unread"] = now
+            self.sink.update_environment(self.run_id, self.environment)
+
     @contextmanager
     def _serving(self, target: Target) -> Iterator[None]:
         """Adds up how long workers of the target were at work after their import."""
@@ -395,10 +407,24 @@ class Runner:
         self.sink.update_environment(self.run_id, self.environment)
 
 
-def _unread(telemetry: Summary) -> dict[str, Json]:
-    """Which figures the host and each GPU do not tell, and why: once a target, for it stays the same."""
-    gpus = {gpu.gpu: dict(gpu.unread) for gpu in telemetry.gpus if gpu.unread}
-    return {**telemetry.host.unread, **gpus}
+def _unread(telemetry: Summary, before: Mapping[str, Json] | None) -> dict[str, Json]:
+    """Which figures the host and each GPU have not told, and why. Some reasons hold for one window only,
+    as that it was too short: a figure loses its reason as soon as a window has read it.
+
+    before: what this was until this window; None where it is the target's first.
+    """
+
+    def without_reading(record: HostSummary | GpuSummary, known: Mapping[str, Json]) -> Json:
+        return {name: why for name, why in known.items() if getattr(record, name, None) is None}
+
+    host, gpus = telemetry.host, {gpu.gpu: gpu for gpu in telemetry.gpus}
+    if before is None:
+        before = {**host.unread, **{name: gpu.unread for name, gpu in gpus.items()}}
+    found = without_reading(host, {k: why for k, why in before.items() if k not in gpus})
+    for name, gpu in gpus.items():
+        if left := without_reading(gpu, before.get(name, {})):
+            found[name] = left
+    return dict(found)
 
 
 def _without_nulls(data: Json) -> Json:

@@ -199,6 +199,12 @@ def _devices(target: Target, machine: Machine) -> list[Device]:
     return [known[target.framework, address] for address in target.devices]
 
 
+def _least_free(devices: Sequence[Device]) -> int | None:
+    """Bytes that are free on each of them, as far as they tell."""
+    told = [free_bytes(device) for device in devices]
+    return min((one for one in told if one is not None), default=None)
+
+
 def resume(reference: str, store: Store, suite_paths: Sequence[Path] = ()) -> Session:
     """Pick up a run that was interrupted, on the machine and with the settings it was begun with."""
     run = store.load(reference)
@@ -322,7 +328,7 @@ def runner_of(session: Session, store: Store, tell: Callable[[Event], None]) -> 
         settings=session.settings,
         environment=dict(session.info.environment),
         threads=usable_threads(),
-        free_memory=lambda target: free_bytes(_devices(target, session.machine)[0]),
+        free_memory=lambda target: _least_free(_devices(target, session.machine)),
         sink=store,
         tell=tell,
         log=session.log,

@@ -11,6 +11,7 @@ import os
 import queue
 import statistics
 import sys
+import sysconfig
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -321,14 +322,18 @@ def _files_below(roots: Sequence[str]) -> list[str]:
     """Files that this process has loaded from below `roots`: by these two sides of a comparison are
     told apart. Not what is installed, whose environment may lie there too."""
     loaded = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
-    below = tuple(f"{root}{os.sep}" for root in roots)
-    return sorted({file for file in loaded if file and file.startswith(below) and _is_own(file)})
+    return sorted({file for file in loaded if file and any(_is_own(file, root) for root in roots)})
 
 
-def _is_own(file: str) -> bool:
+def _is_own(file: str, root: str) -> bool:
+    if not file.startswith(f"{root}{os.sep}"):
+        return False
     if not {"site-packages", "dist-packages"}.isdisjoint(Path(file).parts):
         return False
-    return not file.startswith((f"{sys.prefix}{os.sep}", f"{sys.base_prefix}{os.sep}"))
+    # What lies below the root of an interpreter. The root may itself lie below one's prefix, as in /usr/src.
+    installed = sys.prefix, sys.base_prefix, sysconfig.get_path("stdlib")
+    inside = [one for one in installed if one.startswith(f"{root}{os.sep}")]
+    return not file.startswith(tuple(f"{one}{os.sep}" for one in inside))
 
 
 def threads_used(framework: Framework, address: str) -> float | None:

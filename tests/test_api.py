@@ -114,12 +114,14 @@ def test_time_finds_torch_and_its_device(tmp_path: Path) -> None:
         print(timing)
         model = torch.nn.Linear(4, 4)
         print(devbench.time(lambda: model(torch.ones(1, 4)), seconds=0.05).device)
+        shape = torch.empty(2, device="meta")
+        print(devbench.time(lambda one, two: one, a, shape, seconds=0.05).device)
         """,
         tmp_path,
     )
     assert out.splitlines()[0] == "torch:cpu True"
     assert " on torch:cpu (90 % of " in out
-    assert out.splitlines()[-1] == "torch:cpu"
+    assert out.splitlines()[-2:] == ["torch:cpu", "torch:cpu"]
 
 
 @pytest.mark.tensorflow

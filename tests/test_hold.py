@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from devbench.model import Target
 from devbench.process import WorkerProcess
+from devbench.worker import _files_below
 from tests.helpers import PLUGINS, environment
 
 LIMITS = {"warmup_s": 0.05, "share_s": 0.05, "precision": 0.01, "min_samples": 5, "step_s": 5.0}
@@ -84,3 +87,28 @@ def test_a_second_hold_takes_the_place_of_the_first(worker: Worker) -> None:
     worker.hold(n=100, dtype="float32")
     worker.hold(n=400, dtype="float32")
     assert worker.burst()["status"] == "ok"
+
+
+def loaded(file: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    module = ModuleType("loaded")
+    module.__file__ = str(file)
+    monkeypatch.setitem(sys.modules, file.stem, module)
+    return str(file)
+
+
+def test_a_repository_below_the_interpreter_s_prefix_is_seen_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As /usr/src/app is, with the interpreter of a distribution."""
+    monkeypatch.setattr(sys, "base_prefix", str(tmp_path))
+    file = loaded(tmp_path / "src/app/m.py", monkeypatch)
+    assert _files_below([str(tmp_path / "src/app")]) == [file]
+
+
+def test_an_interpreter_below_the_repository_is_none_of_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "app/python"))
+    file = loaded(tmp_path / "app/m.py", monkeypatch)
+    loaded(tmp_path / "app/python/lib/n.py", monkeypatch)
+    assert _files_below([str(tmp_path / "app")]) == [file]

@@ -150,6 +150,15 @@ def test_what_does_not_fit_is_skipped_with_both_figures() -> None:
     assert skip(large, {}, free=8_000_000_000) == ("does-not-fit", "needs 24 GB and 8 GB are free")
 
 
+def test_a_case_that_two_devices_hold_together_is_measured() -> None:
+    both = case(1, Target("torch", ("cuda:0", "cuda:1")), footprint=12e9)
+    assert skip(both, {}, free=10_000_000_000) is None
+    assert skip(both, {}, free=5_000_000_000) == (
+        "does-not-fit",
+        "needs 6 GB on each of 2 devices and 5 GB are free",
+    )
+
+
 def test_what_fits_just_so_is_measured() -> None:
     assert skip(case(1, footprint=1000), {}, free=1000) is None
 

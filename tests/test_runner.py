@@ -13,12 +13,14 @@ import pytest
 from devbench import Context, Step, Work, benchmark
 from devbench.declare import Benchmark
 from devbench.model import Case, Json, Result, Run, RunInfo, Target
+from devbench.process import WorkerProcess
+from devbench.protocol import Message
 from devbench.registry import Catalog, Source
 from devbench.runner import Runner
 from devbench.settings import Settings
 from devbench.stats.results import summarize
 from devbench.store import Store
-from devbench.telemetry import HostSummary, Summary
+from devbench.telemetry import GpuSummary, HostSummary, Summary
 from tests.plugins.devbench_fake import FakeFramework
 
 DEVICE = Target("fake", ("dev:0",))
@@ -26,7 +28,7 @@ STARTED = "2026-01-31T12:00:00.000+00:00"
 
 
 class Declared:
-    reference = None
+    reference: Any = None
 
     def work(self, n: int) -> Work:
         return Work(flops=n, footprint=1000 * n)
@@ -49,6 +51,7 @@ class World:
         self.facts: dict[str, Any] = {"samples": [1e-3] * 5, "clock_tick_s": 5e-8}
         self.ceilings: Json = None
         self.gpus: list[Json] = []
+        self.windows: list[Summary] = []
         self.free: Callable[[], int | None] = lambda: None
         monkeypatch.setattr("devbench.runner.frameworks", lambda: {"fake": FakeFramework()})
         monkeypatch.setattr("devbench.runner.WorkerProcess", lambda *_: FakeWorker(self))
@@ -93,6 +96,11 @@ class World:
         return summarize(self.run(**more))
 
 
+class Referenced(Declared):
+    def reference(self) -> None:
+        raise AssertionError("computed")
+
+
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     return World(tmp_path, monkeypatch)
@@ -134,6 +142,13 @@ class FakeWorker:
         self._world.happened.append("gone")
 
 
+class Interrupted(WorkerProcess):
+    """A real process; Ctrl-C comes while its answer is awaited."""
+
+    def receive(self, timeout_s: float) -> Message:
+        raise KeyboardInterrupt
+
+
 class FakeSampler:
     no_cpu_clock = None
 
@@ -152,6 +167,8 @@ class FakeSampler:
 
     def end_window(self) -> Summary:
         self._world.happened.append("watched")
+        if self._world.windows:
+            return self._world.windows.pop(0)
         return Summary(seconds=1.0, samples=10, host=HostSummary())
 
 
@@ -181,11 +198,49 @@ def test_what_is_watched_ends_with_the_timing_and_not_with_the_case(world: World
     ]
 
 
+def test_an_interrupt_leaves_no_reference_that_is_still_computed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[Interrupted] = []
+
+    def begin(variables: Mapping[str, str], log: Path) -> Interrupted:
+        begun.append(Interrupted(variables, log))
+        return begun[0]
+
+    monkeypatch.setattr("devbench.references.WorkerProcess", begin)
+    referenced = benchmark(name="probe", axes={"n": [1]}, size="n")(Referenced)
+    monkeypatch.setitem(CATALOG.benchmarks, "probe", referenced)
+    with pytest.raises(KeyboardInterrupt):
+        world.run()
+    with pytest.raises(ProcessLookupError):
+        os.kill(begun[0].pid, 0)
+
+
 def test_every_gpu_of_a_target_is_watched(world: World) -> None:
     world.gpus = [{"uuid": f"GPU-{n}"} for n in range(3)]
     both = Target("fake", ("dev:0", "dev:2"))
     world.run(both, physical_device="GPU-0 + GPU-2", physical_devices=["GPU-0", "GPU-2"])
     assert world.watched == [["GPU-0", "GPU-2"]]
+
+
+def test_what_one_window_was_too_short_for_is_no_fact_of_the_target(world: World) -> None:
+    def window(energy_j: float | None) -> Summary:
+        unread = {} if energy_j else {"energy_j": "the window was too short"}
+        no_steal = {"steal": "/proc/stat does not tell it"}
+        gpu = GpuSummary(gpu="GPU-0", energy_j=energy_j, unread=unread)
+        host = HostSummary(energy_j=energy_j, unread=unread | no_steal)
+        return Summary(seconds=1.0, samples=10, host=host, gpus=(gpu,))
+
+    world.windows = [window(None), window(5.0), window(None)]
+    told = world.run(sizes=(1, 2, 3)).info.environment["targets"][str(DEVICE)]
+    assert told["telemetry_unread"] == {"steal": "/proc/stat does not tell it"}
+
+
+def test_what_no_window_has_read_is_told_with_its_reason(world: World) -> None:
+    gpu = GpuSummary(gpu="GPU-0", unread={"power_w": "NotSupported"})
+    world.windows = [Summary(seconds=1.0, samples=10, host=HostSummary(), gpus=(gpu,))] * 2
+    told = world.run(sizes=(1, 2)).info.environment["targets"][str(DEVICE)]
+    assert told["telemetry_unread"] == {"GPU-0": {"power_w": "NotSupported"}}
 
 
 def test_what_a_worker_keeps_of_the_memory_costs_no_later_case(world: World) -> None:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import pytest
+
 from devbench.detection import Gpu, Host, Machine
 from devbench.model import Device, Target
 from devbench.regress.environment_diff import blocked, differences
-from devbench.session import device_facts
+from devbench.session import _least_free, device_facts
 
 
 def machine(*names: str) -> Machine:
@@ -33,6 +35,14 @@ def test_a_target_of_two_devices_says_what_each_is_and_has_the_peak_of_neither()
     assert facts["physical_devices"] == ["GPU-0-NVIDIA H100 80GB HBM3", "GPU-1-B"]
     assert facts["device_name"] == "NVIDIA H100 80GB HBM3 + B"
     assert (facts["driver"], facts["peak"]) == ("600.1", None)
+
+
+def test_the_fuller_of_two_devices_decides_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    free = {"GPU-0-A": 10, "GPU-1-A": 5, "GPU-2-A": None}
+    monkeypatch.setattr("devbench.session.free_bytes", lambda device: free[device.physical])
+    devices = machine("A", "A", "A").devices
+    assert _least_free(devices) == 5
+    assert _least_free(devices[2:]) is None
 
 
 def test_another_second_device_blocks_a_comparison() -> None:

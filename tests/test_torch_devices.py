@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from devbench.errors import UsageError
 from devbench.frameworks.torch import TorchFramework
 
 
@@ -26,6 +27,14 @@ class Recorder:
             return 7
 
         return call
+
+
+class Tensor:
+    """As torch's, as far as it tells where it lies."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.is_meta = device == "meta"
 
 
 class OutOfMemoryError(RuntimeError):
@@ -47,6 +56,8 @@ def framework(calls: list[tuple[Any, ...]]) -> TorchFramework:
         **kinds,
         backends=backends,
         compiler=Recorder("compiler", calls, True),
+        Tensor=Tensor,
+        nn=SimpleNamespace(Module=type("Module", (), {})),
         OutOfMemoryError=OutOfMemoryError,
     )
     return made
@@ -146,3 +157,15 @@ def test_another_failure_does_not_prune_larger_sizes(
     framework: TorchFramework, error: Exception
 ) -> None:
     assert not framework.is_out_of_memory(error)
+
+
+def test_a_tensor_of_shape_only_lies_nowhere(framework: TorchFramework) -> None:
+    assert framework.address_of(Tensor("meta")) is None
+    assert framework.address_of(Tensor("xpu:1")) == "xpu:1"
+
+
+def test_a_device_that_torch_cannot_wait_for_is_refused_by_its_name(
+    framework: TorchFramework,
+) -> None:
+    with pytest.raises(UsageError, match=r"^torch has no torch\.xla\.synchronize, .*'xla:0'"):
+        framework.synchronize("xla:0")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, Final
 
+from devbench.errors import UsageError
 from devbench.frameworks.base import NO_TF32, FrameworkView, Timer, WallTimer
 from devbench.frameworks.probes import Probes
 from devbench.frameworks.torch_probes import TorchProbes
@@ -104,7 +105,10 @@ class TorchFramework:
     def address_of(self, value: Any) -> str | None:
         if isinstance(value, self._torch.nn.Module):
             value = next(value.parameters(), None)
-        return str(value.device) if isinstance(value, self._torch.Tensor) else None
+        # A tensor on "meta" has a shape only, and is nowhere.
+        if not isinstance(value, self._torch.Tensor) or value.is_meta:
+            return None
+        return str(value.device)
 
     def opened(self) -> Sequence[str]:
         torch, found = self._torch, []
@@ -283,7 +287,13 @@ class TorchFramework:
             # By its address: without one it is the current device that is waited for.
             getattr(self._torch, kind).synchronize(address)
         elif kind != "cpu":
-            getattr(self._torch, kind).synchronize()
+            wait = getattr(getattr(self._torch, kind, None), "synchronize", None)
+            if wait is None:
+                raise UsageError(
+                    f"torch has no torch.{kind}.synchronize, so work on {address!r} cannot be waited for; "
+                    "time it on another device"
+                )
+            wait()
 
     def timer(self, address: str) -> Timer:
         kind = address.split(":")[0]

@@ -48,9 +48,14 @@ class Bench:
         return draw(self.benchmark, self.params, self.seed, self.kept)
 
     @contextmanager
-    def build(self, host: dict[str, Any] | None = None) -> Iterator[tuple[Step, dict[str, Any]]]:
-        """A fresh step on inputs (drawn unless given, as host arrays); closed and released at the end."""
+    def build(
+        self, host: dict[str, Any] | None = None, flush: Callable[[], None] | None = None
+    ) -> Iterator[tuple[Step, dict[str, Any]]]:
+        """A fresh step on inputs (drawn unless given, as host arrays); closed and released at the end.
+        flush: what overwrites the caches before each step, untimed; where they are to be cold, made
+        unless given."""
         host = self.draw() if host is None else host
+        flush = self.flush() if flush is None else flush
         dtype = case_dtype(self.params)
         framework, address = self.framework, self.address
         context = Context(
@@ -67,8 +72,8 @@ class Bench:
         tensors = tree_map(lambda array: framework.tensor(array, dtype, address), host)
         built = self.benchmark.call(framework.name, self.params, ctx=context, **tensors)
         step = built if isinstance(built, Step) else Step(run=built)
-        if self.params.get("cache") == "cold":
-            step = replace(step, reset=self._flushing(step.reset))
+        if flush is not None:
+            step = replace(step, reset=_then(step.reset, flush))
         if not callable(step.run):
             raise DeclarationError(
                 f"{self.benchmark.name}.{framework.name} returned {type(built).__name__}; it must return "
@@ -83,17 +88,23 @@ class Bench:
             del step, built, tensors, context
             framework.release()
 
-    def _flushing(self, reset: Callable[[], None] | None) -> Callable[[], None]:
-        """Before each step, untimed: overwrite the caches, after whatever the step itself resets."""
+    def flush(self) -> Callable[[], None] | None:
+        """Overwrites the caches; None for a case that leaves them hot."""
+        if self.params.get("cache") != "cold":
+            return None
         cache = self.framework.cache_bytes(self.address) or last_level_cache(self.threads)
-        flush = self.framework.probes(self.address, cache).flush()
+        return self.framework.probes(self.address, cache).flush()
 
-        def start_cold() -> None:
-            if reset is not None:
-                reset()
-            flush()
 
-        return start_cold
+def _then(reset: Callable[[], None] | None, flush: Callable[[], None]) -> Callable[[], None]:
+    """Flushes after whatever the step itself resets."""
+
+    def start_cold() -> None:
+        if reset is not None:
+            reset()
+        flush()
+
+    return start_cold
 
 
 def _repeated(step: Step, times: int) -> Step:

@@ -16,8 +16,8 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -73,7 +73,8 @@ def watch(besides: Collection[int] = ()) -> Callable[[], tuple[int, ...]]:
 @contextmanager
 def bound(threads: Sequence[int], given: int) -> Iterator[bool]:
     """Keep these threads of this process (their ids) to one CPU each, in turn: TensorFlow has more of
-    them than CPUs, in two pools. Tells whether they are. Afterwards they may run where they could before.
+    them than CPUs, in two pools. Tells whether they are: none is where one of them has ended meanwhile.
+    Afterwards they may run where they could before.
 
     given: threads that the process was given. Where they are fewer than its cores nothing is bound: there
     is a choice then, which depends on what else runs, and the scheduler makes it better.
@@ -82,21 +83,29 @@ def bound(threads: Sequence[int], given: int) -> Iterator[bool]:
     if given not in (len(cpus), cores(cpus)):
         yield False
         return
-    allowed = {tid: os.sched_getaffinity(tid) for tid in threads}
+    allowed: dict[int, set[int]] = {}
     try:
-        for tid, cpu in zip(threads, itertools.cycle(cpus[:given]), strict=False):
-            os.sched_setaffinity(tid, {cpu})
-        yield True
+        yield _bind(threads, cpus[:given], allowed)
     finally:
-        for tid, mask in allowed.items():
-            _give_back(tid, mask)
+        _give_back(allowed)
 
 
-def _give_back(tid: int, mask: Collection[int]) -> None:
+def _bind(threads: Sequence[int], cpus: Sequence[int], allowed: dict[int, set[int]]) -> bool:
+    """Whether all of them are bound now; `allowed` takes where they could run before."""
     try:
-        os.sched_setaffinity(tid, mask)
-    except ProcessLookupError:
-        return  # the thread has ended
+        for tid, cpu in zip(threads, itertools.cycle(cpus), strict=False):
+            allowed[tid] = os.sched_getaffinity(tid)
+            os.sched_setaffinity(tid, {cpu})
+    except ProcessLookupError:  # it has ended
+        _give_back(allowed)
+        return False
+    return True
+
+
+def _give_back(allowed: Mapping[int, Collection[int]]) -> None:
+    for tid, mask in allowed.items():
+        with suppress(ProcessLookupError):  # it has ended
+            os.sched_setaffinity(tid, mask)
 
 
 def cores(cpus: Iterable[int]) -> int:

@@ -104,14 +104,19 @@ def warmed_up(
             f"{framework.name} has no mode {bench.mode!r}; it has {', '.join(framework.modes)}"
         )
     with framework.scope(address), framework.math(dtype):
-        # It holds memory that is not the case's.
+        # What these hold is not the case's memory.
         yardstick = yardsticks.beside(bench.benchmark.work(bench.params))
+        yardstick.take()  # a case that failed has left its bursts
+        flush = bench.flush()
+        if flush is not None:
+            flush()  # its buffer is there from the first time on
         doing("build")
         start = time.perf_counter()
         host = bench.draw()
         # The inputs on the host are not the case's: its output is held against them.
-        peak = Peak(framework, address)
-        with bench.build(host) as (step, _):
+        peak = Peak(framework, bench.devices)
+        aside = None if flush is None else peak.without(flush)
+        with bench.build(host, aside) as (step, _):
             framework.synchronize(address)
             facts: dict[str, Any] = {"build_s": time.perf_counter() - start}
             facts["input_bytes"] = held_bytes(host, dtype)
@@ -198,30 +203,56 @@ def _metrics(bench: Bench, found: Any) -> dict[str, float | str]:
 
 
 class Peak:
-    """The most memory that a case held: the device's as its allocator tells, or this process's."""
+    """The most memory that a case held: on its devices together as their allocators tell, each at its own
+    highest, or this process's."""
 
-    def __init__(self, framework: Framework, address: str) -> None:
+    def __init__(self, framework: Framework, devices: Sequence[str]) -> None:
         self._framework = framework
-        self._address = address
-        framework.reset_peak_memory(address)
+        self._devices = devices
+        self._reset()
         # What the worker itself holds there, such as a yardstick.
-        self._held = framework.peak_memory(address) or 0
+        self._held = self._told() or 0
         self._resident = memory.reset_peak()
+        self._counts = True
         self.bytes: int | None = None
 
     def pause(self) -> None:
         """Take the peak so far; what follows, until `go_on`, is not the case's."""
-        found = self._framework.peak_memory(self._address)
+        found = self._told()
         if found is not None:
             found = max(0, found - self._held)
         elif self._resident is not None and (most := memory.peak()) is not None:
             found = max(0, most - self._resident)
         if found is not None:
             self.bytes = max(found, self.bytes or 0)
+        self._counts = False
 
     def go_on(self) -> None:
-        self._framework.reset_peak_memory(self._address)
+        self._reset()
         memory.reset_peak()
+        self._counts = True
+
+    def _reset(self) -> None:
+        for address in self._devices:
+            self._framework.reset_peak_memory(address)
+
+    def _told(self) -> int | None:
+        told = [self._framework.peak_memory(address) for address in self._devices]
+        known = [one for one in told if one is not None]
+        return sum(known) if known else None
+
+    def without(self, act: Callable[[], None]) -> Callable[[], None]:
+        """The same act, and what it takes for a moment is not the case's."""
+
+        def aside() -> None:
+            counts = self._counts
+            if counts:
+                self.pause()
+            act()
+            if counts:
+                self.go_on()
+
+        return aside
 
 
 def _first_line(error: BaseException) -> str:

@@ -211,6 +211,7 @@ def _roofline(run: Run, case: Case, timed: Sequence[Measurement]) -> Position:
         case.work,
         flops=None if case.work.flops is None else case.work.flops / share,
         bytes=None if case.work.bytes is None else case.work.bytes / share,
+        footprint=None if case.work.footprint is None else case.work.footprint / share,
     )
     return locate(
         work,

@@ -21,7 +21,7 @@ replicate_s        copying the weights to the other devices (dp); likewise scatt
 threads_per_rank   CPU threads of a rank (ddp on a CPU)
 =================  =================================================================================
 
-The column peak_memory_bytes is that of the largest rank, on a CPU with the framework itself in it.
+The column peak_memory_bytes of ddp is that of the largest rank, on a CPU with the framework itself in it.
 """
 
 from __future__ import annotations

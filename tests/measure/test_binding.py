@@ -131,6 +131,16 @@ def test_a_thread_that_ends_while_bound_harms_nobody() -> None:
         assert bound
 
 
+def test_nothing_is_bound_where_a_thread_has_ended_since_the_warm_up() -> None:
+    own, before = threading.get_native_id(), os.sched_getaffinity(0)
+    with working(1) as ended:
+        pass
+    with binding.bound((own, *ended), given=len(before)) as bound:
+        assert not bound
+        assert os.sched_getaffinity(own) == before
+    assert os.sched_getaffinity(own) == before
+
+
 def test_nothing_is_bound_where_the_scheduler_has_a_choice() -> None:
     with binding.bound([threading.get_native_id()], given=10_000) as bound:
         assert not bound

@@ -211,6 +211,24 @@ def test_a_cpu_of_which_something_is_unknown_has_no_peak(
     assert with_ceiling(host, cpu_clock_hz, case(dtype=dtype)).peak_fraction is None
 
 
+# ---- several devices
+
+
+def test_what_each_of_two_devices_holds_is_held_against_the_cache_of_one() -> None:
+    """Together they hold more than four times the cache, so that it would all come from memory."""
+    both = case(
+        target=Target("torch", ("cuda:0", "cuda:1")), work=Work(bytes=5 << 20, footprint=5 << 20)
+    )
+    base = run([both], [visit(both)])
+    base.info.environment["targets"][str(both.target)] = {
+        "physical_device": "GPU-0 + GPU-1",
+        "ceilings": {"gemm": {}, "copy": 1e9, "cache_bytes": 1 << 20},
+        "peak": {"bytes_per_s": 2e8},
+    }
+    (row,) = summarize(base)
+    assert (row.bound, row.peak_fraction, row.quality) == ("memory", None, "valid")
+
+
 # ---- outcome
 
 
