@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from devbench.protocol import VERSION, ProtocolError, decode, encode
@@ -17,6 +17,7 @@ VALUES = st.recursive(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.dictionaries(st.sampled_from(["samples", "detail", "params"]), VALUES))
 def test_a_message_arrives_as_it_was_sent_on_one_line(fields: dict[str, object]) -> None:
     line = encode("measured", **fields)
