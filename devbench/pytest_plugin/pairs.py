@@ -146,10 +146,10 @@ def in_turn(
                 )
         framework = cases[0].target.framework
         machines = machines_of(*sides, (framework,), place.staged, place.log)
-        seen = {device.id for device in ab.common_devices(*machines)}
+        apart = ab.unshared(sides, machines)
         for target in _targets(cases):
-            if str(target) not in seen:
-                raise UsageError(f"{sides[0].name} and {sides[1].name} do not both see {target}")
+            if (why := apart.get(str(target))) is not None:
+                raise UsageError(f"{why}; name the devices that both see with --devbench-device")
         if margin is None:
             margins = margins_in_turn(store, ab.facts_here(machines[1], cases), cases)
             request = replace(request, margins=margins, margin=max(margins.values()))

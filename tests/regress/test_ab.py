@@ -11,16 +11,20 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from devbench.model import Case, Target
+from devbench.errors import NothingMeasured
+from devbench.model import Case, Device, Target
+from devbench.regress.ab import Request, interleave, unshared, without_device
 from devbench.regress.comparison import Comparison, Row, SideInfo
 from devbench.regress.interleave import Found
 from devbench.regress.looks import look, with_stillness
 from devbench.regress.pairs import log_ratio
+from devbench.regress.variant import Variant
 from tests.helpers import PLUGINS, DevBench, environment
 from tests.regress.test_checkout import git
 
@@ -321,6 +325,70 @@ def test_what_cannot_be_compared_is_one_line_and_exit_2(
     assert done.returncode == 2
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+# ---- devices of one side
+
+
+def sees(*devices: Device, reason: str | None = None) -> Any:
+    torch = SimpleNamespace(name="torch", view=None if reason else devices, reason=reason)
+    return SimpleNamespace(devices=devices, frameworks=[torch])
+
+
+CPU, GPU = (Device("torch", name, name[:4], name, name) for name in ("cpu", "cuda:0"))
+
+
+def compared(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, machines: tuple[Any, Any], *devices: str
+) -> Comparison:
+    """What is said where every case that is timed is equivalent."""
+    suite = tmp_path / "suite.py"
+    suite.write_text(SUITE.replace("def fake", "def torch"))
+
+    def decide(request: Any, store: Any, place: Any, machines: Any, *rest: Any, **_: Any) -> Any:
+        fine = comparison("equivalent")
+        rows = tuple(replace(fine.rows[0], case_id=case.id) for case in rest[1])
+        return replace(fine, rows=rows)
+
+    monkeypatch.setattr("devbench.regress.ab.machines_of", lambda *_: machines)
+    monkeypatch.setattr("devbench.regress.ab.decide", decide)
+    asked = Request(
+        base=sys.executable, select=("loop",), suite_paths=(suite,), devices=tuple(devices)
+    )
+    return interleave(asked, None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("blind", ["base", "head"])
+def test_a_device_that_one_side_does_not_see_leaves_a_question_open_and_passes_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, blind: str
+) -> None:
+    machines = sees(CPU, GPU), sees(CPU)
+    found = compared(monkeypatch, tmp_path, machines if blind == "head" else machines[::-1])
+    told = {row.target: (row.verdict, row.reason) for row in found.rows[1:]}
+    side = "this Python" if blind == "head" else sys.executable
+    assert told == {"torch:cuda:0": ("not-measured", f"{side} does not see torch:cuda:0")}
+    assert found.exit_code == 4
+    assert compared(monkeypatch, tmp_path, machines, "cpu").exit_code == 0
+
+
+def test_a_framework_that_starts_on_one_side_only_passes_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tensorflow = Device("tensorflow", "CPU:0", "CPU", "CPU", "cpu")
+    machines = sees(tensorflow, CPU), sees(tensorflow, reason="no libcudart")
+    why = "this Python does not see torch:cpu: no libcudart"
+    with pytest.raises(NothingMeasured, match=f"no case has a device that both sides see: {why}"):
+        compared(monkeypatch, tmp_path, machines)
+
+
+def test_an_address_that_means_another_gpu_on_each_side_is_not_compared_and_said() -> None:
+    sides = Variant("old", Path("a")), Variant("new", Path("b"))
+    machines = sees(CPU, GPU), sees(CPU, replace(GPU, physical="another"))
+    apart = unshared(sides, machines)
+    assert apart == {"torch:cuda:0": "torch:cuda:0 is another device on old"}
+    both = Case("s", "b", (), Target("torch", ("cuda:0", "cuda:1")))
+    assert without_device(both, apart) is not None
+    assert without_device(CASES[0], apart) is None
 
 
 # ---- decisions
