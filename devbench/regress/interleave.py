@@ -94,13 +94,12 @@ class Interleaver:
 
     def pair(self, number: int, cases: Sequence[Case], in_time: Callable[[], bool]) -> None:
         """Time the cases in one more pair of fresh processes a target, as long as there is time."""
-        roles: list[str] = ["base", "head"]
-        if self.null_every and number % self.null_every == 0:
-            roles.append(CONTROL)
+        controlled = self.null_every and number % self.null_every == 0
         sizes = {name: benchmark.size for name, benchmark in self.catalog.benchmarks.items()}
         for target in dict.fromkeys(case.target for case in cases):
             own = [case for case in cases if case.target == target]
             waiting = order(own, sizes, number + 1, self.seed)
+            roles = ["base", "head", CONTROL] if controlled else ["base", "head"]
             while waiting and in_time():
                 self._serve(number, target, roles, waiting, in_time)
 
@@ -108,11 +107,11 @@ class Interleaver:
         self,
         number: int,
         target: Target,
-        roles: Sequence[str],
+        roles: list[str],
         waiting: list[Case],
         in_time: Callable[[], bool],
     ) -> None:
-        """One process a role; what is left of `waiting` needs fresh ones."""
+        """One process a role; what is left of `waiting` needs fresh ones, of what is left of `roles`."""
         with ExitStack() as stack:
             # Whatever ends this, nothing may write to `scratch` any more, which is about to go.
             stack.callback(self._references.rest)
@@ -127,15 +126,33 @@ class Interleaver:
                 )
             if number == 0:
                 self._references.prepare(waiting)
-            for role in roles:
-                self._await_ready(workers[role], role, target)
+            for role in tuple(roles):
+                try:
+                    self._await_ready(workers[role], role, target)
+                except UsageError as error:
+                    if role == CONTROL:
+                        roles.remove(role)
+                        workers.pop(role).close()
+                        continue
+                    if number == 0:
+                        raise
+                    # What the pairs before it have decided stays decided.
+                    for case in waiting:
+                        self._note(case, number, f"in pair {number + 1} {error}")
+                    waiting.clear()
+                    return
             turns = Turns(workers, self.timeout_s)
             while waiting and in_time():
                 case = waiting.pop(0)
                 try:
                     self._time(number, case, turns)
                 except (WorkerGone, WorkerTimeout) as error:
-                    self._lose(case, number, turns.asked, error)
+                    if CONTROL in roles and _is_out_of_memory(error):
+                        # Two may have the room that three have not, whichever of them the kernel chose.
+                        roles.remove(CONTROL)
+                        waiting.insert(0, case)
+                    else:
+                        self._lose(case, number, turns.asked, error)
                     for worker in workers.values():
                         worker.kill()
                     return
@@ -294,20 +311,24 @@ class Interleaver:
 
     def _lose(self, case: Case, number: int, role: str, error: WorkerGone | WorkerTimeout) -> None:
         """A worker that did not answer costs its case, on the side whose it was."""
-        timeout = isinstance(error, WorkerTimeout)
         side = "base" if role == "base" else "head"
-        lost = {
-            "status": "timeout" if timeout else "crashed",
-            "reason": "case-timeout" if isinstance(error, WorkerTimeout) else error.reason,
-            "detail": f"{error}; log: {self.log}",
-        }
-        self._store(side, case, number, utc_now(), lost)
+        if isinstance(error, WorkerTimeout):
+            lost = {"status": "timeout", "reason": "case-timeout"}
+        else:
+            killed = "oom" if _is_out_of_memory(error) else "crashed"
+            lost = {"status": killed, "reason": error.reason}
+        detail = f"{error}; log: {self.log}"
+        self._store(side, case, number, utc_now(), lost | {"detail": detail})
         self._note(case, number, f"{side}: {error}")
 
     def _note(self, case: Case, number: int, trouble: str) -> None:
         found = self.found.setdefault(case.id, Found())
         found.trouble = trouble
         self.tell(PairDone(case, number, found))
+
+
+def _is_out_of_memory(error: WorkerGone | WorkerTimeout) -> bool:
+    return isinstance(error, WorkerGone) and error.reason == "out-of-memory"
 
 
 def _failed(control: Reading) -> bool:

@@ -471,6 +471,13 @@ def test_a_machine_that_favours_one_side_leaves_no_certain_change_either(verdict
     assert (rows[1].verdict, rows[1].certain, rows[1].more) == ("inconclusive", None, None)
 
 
+def test_what_kept_an_open_case_from_further_pairs_is_its_reason() -> None:
+    found = moved("null")
+    found[CASES[0].id].trouble = "in pair 9 it did not start"
+    for verdict, reason in (("inconclusive", "in pair 9 it did not start"), ("equivalent", None)):
+        assert with_stillness(comparison(verdict), found, set()).rows[0].reason == reason
+
+
 def test_another_version_of_the_framework_may_move_the_fixed_step() -> None:
     rows = with_stillness(comparison("improved"), moved("yardstick"), set()).rows
     assert [row.verdict for row in rows] == ["improved", "improved"]
