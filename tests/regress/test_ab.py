@@ -162,6 +162,39 @@ def test_sides_that_run_the_same_installed_code_are_refused(
     assert "ran the same code: nothing that was timed comes from the repository" in done.stderr
 
 
+def test_sides_that_share_an_installed_package_are_refused_though_the_suite_is_their_own(
+    repository: Path, tmp_path: Path
+) -> None:
+    installed = tmp_path / "installed"
+    installed.mkdir()
+    (repository / "src" / "pkg").rename(installed / "pkg")
+    git(repository, "add", "-A")
+    git(repository, "commit", "-qm", "moved")
+    path = os.pathsep.join((str(PLUGINS), str(installed)))
+    child = start(tmp_path, repository, "--base", "HEAD", PYTHONPATH=path)
+    out, err = child.communicate(timeout=60)
+    assert (child.returncode, out) == (2, ""), err
+    assert "HEAD and the work tree ran the same code: nothing that was timed" in err
+    (repository / "suite.py").write_text(SUITE + "\n")  # what is under test may be the suite itself
+    words = ("--base", "HEAD", "--time-budget", "3")
+    child = start(tmp_path, repository, *words, PYTHONPATH=path)
+    out, err = child.communicate(timeout=60)
+    assert "ran the same code" not in err
+    assert child.returncode in (0, 4), err
+
+
+def test_a_folder_for_temporary_files_in_the_repository_is_not_the_work_tree_s_code(
+    repository: Path, tmp_path: Path
+) -> None:
+    folder = repository / "tmp"
+    folder.mkdir()
+    words = ("--base", "v1", "--time-budget", "3")
+    child = start(tmp_path, repository, *words, TMPDIR=str(folder))
+    _, err = child.communicate(timeout=60)
+    assert child.returncode in (1, 4), err
+    assert "and not its own" not in err
+
+
 def verdicts(answer: str) -> dict[str, tuple[str, str | None]]:
     return {
         row["case_id"].partition("@")[0]: (row["verdict"], row["reason"])
