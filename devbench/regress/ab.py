@@ -407,7 +407,9 @@ def _has_trouble(found: Mapping[str, Found], case: Case) -> bool:
 
 def _pairs_to_json(found: Mapping[str, Found]) -> Json:
     """Log ratios by case, as they were decided from."""
-    return {case_id: asdict(one) for case_id, one in found.items()}
+    return {
+        case_id: asdict(one) | {"restless": sorted(one.restless)} for case_id, one in found.items()
+    }
 
 
 def _same_frameworks(work: Interleaver) -> set[str]:

@@ -43,7 +43,8 @@ class Found:
     """What the pairs say of one case, as log ratios: head over base, a second head over the head, and
     the fixed step in the head's process over that in the base's. trouble: what kept it from being timed.
     slowed: the head with known extra work over the base (`Interleaver.repeat`), where so many steps are
-    short enough; untried: what was in its way.
+    short enough; untried: what was in its way. restless: whose process went on using the CPU when it was
+    to be at rest.
     """
 
     pairs: list[float] = field(default_factory=list)
@@ -52,6 +53,7 @@ class Found:
     trouble: str | None = None
     slowed: list[float] = field(default_factory=list)
     untried: str | None = None
+    restless: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,6 @@ class Interleaver:
     found: dict[str, Found] = field(default_factory=dict)
     #: What workers said of themselves: role → target → message ``ready``.
     ready: dict[str, dict[str, Json]] = field(default_factory=lambda: {"base": {}, "head": {}})
-    restless: set[str] = field(default_factory=set)
     #: Of the first pair: whether anything was timed on all sides, and loaded what is a side's own.
     _timed: bool = field(init=False)
     _ran_own: bool = field(init=False)
@@ -165,7 +166,6 @@ class Interleaver:
                     for worker in workers.values():
                         worker.kill()
                     return
-            self.restless |= turns.restless
 
     def _process(self, role: str, target: Target) -> WorkerProcess:
         """A fresh process, still to be started; the pytest plugin has another kind."""
@@ -222,7 +222,9 @@ class Interleaver:
                 "tops": [str(variant.top)] if variant.top else [],
             }
 
+        turns.restless.clear()
         readings = turns.run(measure, self.share_s, flip=number % 2 == 1)
+        self.found.setdefault(case.id, Found()).restless |= turns.restless
         if number == 0:
             self._refuse_strays(readings)
             self._timed |= all(reading.is_ok for reading in readings.values())

@@ -19,7 +19,7 @@ import pytest
 
 from devbench.errors import NothingMeasured
 from devbench.model import Case, Device, Target
-from devbench.regress.ab import Request, interleave, unshared, without_device
+from devbench.regress.ab import Request, _pairs_to_json, interleave, unshared, without_device
 from devbench.regress.comparison import Comparison, Row, SideInfo
 from devbench.regress.interleave import Found
 from devbench.regress.looks import look, with_stillness
@@ -509,6 +509,17 @@ def test_what_kept_an_open_case_from_further_pairs_is_its_reason() -> None:
     found[CASES[0].id].trouble = "in pair 9 it did not start"
     for verdict, reason in (("inconclusive", "in pair 9 it did not start"), ("equivalent", None)):
         assert with_stillness(comparison(verdict), found, set()).rows[0].reason == reason
+
+
+def test_a_process_that_never_rests_is_a_doubt_of_its_case_alone() -> None:
+    found = moved("null")
+    found[CASES[0].id].restless = {"head"}
+    rows = with_stillness(comparison("equivalent"), found, set()).rows
+    assert rows[0].doubts == (
+        "new, restless: its process went on using the CPU when it was the others' turn",
+    )
+    assert rows[1].doubts == ()
+    assert json.loads(json.dumps(_pairs_to_json(found)))[CASES[0].id]["restless"] == ["head"]
 
 
 def test_another_version_of_the_framework_may_move_the_fixed_step() -> None:

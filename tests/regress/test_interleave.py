@@ -98,6 +98,20 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Fate], In
     return made
 
 
+def test_who_never_rests_is_kept_with_its_case(
+    make: Callable[[Fate], Interleaver], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def let_rest(turns: Any, roles: Any) -> None:
+        if turns.workers["head"].benchmark == "slower":
+            turns.restless.add("head")
+
+    work = make(lambda *_: None)
+    monkeypatch.setattr(Turns, "_let_rest", let_rest)
+    for number in range(6):  # either is the first in some of them
+        work.pair(number, [SAME, SLOWER], lambda: True)
+    assert (work.found[SAME.id].restless, work.found[SLOWER.id].restless) == (set(), {"head"})
+
+
 def killed(role: str) -> Fate:
     """The kernel ends the process of that role while three are alive."""
 
