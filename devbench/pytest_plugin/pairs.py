@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from devbench.declare import Benchmark
 from devbench.detection import Machine, machine_to_json
 from devbench.errors import RunFileError, UsageError
 from devbench.model import Case, Measurement, RunInfo, Target
+from devbench.plan import find_targets
 from devbench.process import WorkerGone, WorkerProcess, WorkerTimeout
 from devbench.pytest_plugin import ordinary
 from devbench.pytest_plugin.worker import ABSENT, Key
@@ -61,12 +63,22 @@ class _TestProcess(WorkerProcess):
 class _TestInterleaver(Interleaver):
     """Its processes are pytest's: with the arguments of this session, where this one was started.
 
-    there: filled with the tests of the base, by target.
+    there: filled with the tests of the base, by target. unseen: targets that the base has and the head
+    has not.
     """
 
     arguments: Sequence[str]
     folder: Path
     there: dict[Target, list[Key]]
+    unseen: Sequence[Target] = ()
+
+    def pair(self, number: int, cases: Sequence[Case], in_time: Callable[[], bool]) -> None:
+        """The first one asks the base besides for its tests on what the head does not see."""
+        for target in self.unseen if number == 0 else ():
+            with closing(self._process("base", target)) as worker:
+                worker.send("start", target=target.to_json(), threads=self.threads)
+                self._await_ready(worker, "base", target)
+        super().pair(number, cases, in_time)
 
     def _process(self, role: str, target: Target) -> WorkerProcess:
         side = self._variant(role)
@@ -150,6 +162,13 @@ def in_turn(
         for target in _targets(cases):
             if (why := apart.get(str(target))) is not None:
                 raise UsageError(f"{why}; name the devices that both see with --devbench-device")
+        wanted = config.getoption("devbench_device") or ()
+        here = {device.id for device in machines[1].devices}
+        unseen = [
+            target
+            for target in find_targets(ab.all_devices(*machines), wanted, (), ())
+            if str(target) not in here
+        ]
         if margin is None:
             margins = margins_in_turn(store, ab.facts_here(machines[1], cases), cases)
             request = replace(request, margins=margins, margin=max(margins.values()))
@@ -161,10 +180,17 @@ def in_turn(
             _catalog(cases),
             cases,
             tell,
-            make=_maker(config, there),
+            make=_maker(config, there, unseen),
         )
     gone = [_gone(key, target) for target, keys in there.items() for key in keys if is_gone(key)]
-    return replace(found, rows=(*found.rows, *gone))
+    known = {(case.benchmark, case.params) for case in cases}
+    lost = [
+        _gone(key, target, apart[str(target)])
+        for target in unseen
+        for key in there[target]
+        if key in known
+    ]
+    return replace(found, rows=(*found.rows, *gone, *lost))
 
 
 def against_itself(
@@ -247,18 +273,21 @@ def _ordinary_session(
     return {}
 
 
-def _maker(config: pytest.Config, there: dict[Target, list[Key]]) -> Callable[..., Interleaver]:
+def _maker(
+    config: pytest.Config, there: dict[Target, list[Key]], unseen: Sequence[Target] = ()
+) -> Callable[..., Interleaver]:
     return partial(
         _TestInterleaver,
         arguments=[str(word) for word in config.invocation_params.args],
         folder=config.invocation_params.dir,
         there=there,
+        unseen=unseen,
     )
 
 
-def _gone(key: Key, target: Target) -> Row:
+def _gone(key: Key, target: Target, why: str = GONE) -> Row:
     name, params = key
-    return Row.unmeasured(Case(name.partition("::")[0], name, params, target), GONE)
+    return Row.unmeasured(Case(name.partition("::")[0], name, params, target), why)
 
 
 def _refuse_twins(cases: Sequence[Case]) -> None:
