@@ -124,6 +124,7 @@ def in_turn(
     base: str,
     cases: Sequence[Case],
     is_gone: Callable[[Key], bool],
+    is_meant: Callable[[Key], bool],
     config: pytest.Config,
     tell: Callable[[ab.Event], None],
     margin: float | None,
@@ -131,7 +132,8 @@ def in_turn(
 ) -> Comparison:
     """Judge the tests as they are now against those of `base`. Both sides are stored as runs.
 
-    is_gone: whether a test that the base has is missed now, which is then said of it. margin: None for
+    is_gone: whether a test that the base has is missed now, which is then said of it. is_meant: whether
+    it is one of this session, on whatever device. margin: None for
     that of a calibration (`against_itself`).
 
     Raises UsageError for a base that is none, that lacks the folder or whose tests cannot be collected,
@@ -183,12 +185,11 @@ def in_turn(
             make=_maker(config, there, unseen),
         )
     gone = [_gone(key, target) for target, keys in there.items() for key in keys if is_gone(key)]
-    known = {(case.benchmark, case.params) for case in cases}
     lost = [
         _gone(key, target, apart[str(target)])
         for target in unseen
         for key in there[target]
-        if key in known
+        if is_meant(key)
     ]
     return replace(found, rows=(*found.rows, *gone, *lost))
 
