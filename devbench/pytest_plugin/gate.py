@@ -184,16 +184,22 @@ class PairGate(InPairs):
         self._rows: dict[str, Row] = {}
 
     def take(self, items: Sequence[pytest.Item], cases: Sequence[Case]) -> None:
-        tests = [*items, *self.deselected]
-        known = {name_of(key_of(item)) for item in tests if takes_turns(item)}
+        meant, deselected = (
+            {name_of(key_of(item)) for item in some if takes_turns(item)}
+            for some in (items, self.deselected)
+        )
+
+        def is_meant(key: Key) -> bool:
+            return name_of(key) in meant
 
         def is_gone(key: Key) -> bool:
             file, _, name = key[0].partition("::")
             folder = self.config.invocation_params.dir
+            known = meant | deselected
             return name_of(key) not in known and self.is_asked_for(folder / file, name)
 
         self._comparison = in_turn(
-            self._base, cases, is_gone, self.config, self._tell, self._margin, self.allow
+            self._base, cases, is_gone, is_meant, self.config, self._tell, self._margin, self.allow
         )
         self._rows = {row.case_id: row for row in self._comparison.rows}
         self.exit_code = self._comparison.exit_code

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from devbench.declare import Benchmark
 from devbench.detection import Machine, machine_to_json
 from devbench.errors import RunFileError, UsageError
 from devbench.model import Case, Measurement, RunInfo, Target
+from devbench.plan import find_targets
 from devbench.process import WorkerGone, WorkerProcess, WorkerTimeout
 from devbench.pytest_plugin import ordinary
 from devbench.pytest_plugin.worker import ABSENT, Key
@@ -61,12 +63,22 @@ class _TestProcess(WorkerProcess):
 class _TestInterleaver(Interleaver):
     """Its processes are pytest's: with the arguments of this session, where this one was started.
 
-    there: filled with the tests of the base, by target.
+    there: filled with the tests of the base, by target. unseen: targets that the base has and the head
+    has not.
     """
 
     arguments: Sequence[str]
     folder: Path
     there: dict[Target, list[Key]]
+    unseen: Sequence[Target] = ()
+
+    def pair(self, number: int, cases: Sequence[Case], in_time: Callable[[], bool]) -> None:
+        """The first one asks the base besides for its tests on what the head does not see."""
+        for target in self.unseen if number == 0 else ():
+            with closing(self._process("base", target)) as worker:
+                worker.send("start", target=target.to_json(), threads=self.threads)
+                self._await_ready(worker, "base", target)
+        super().pair(number, cases, in_time)
 
     def _process(self, role: str, target: Target) -> WorkerProcess:
         side = self._variant(role)
@@ -112,6 +124,7 @@ def in_turn(
     base: str,
     cases: Sequence[Case],
     is_gone: Callable[[Key], bool],
+    is_meant: Callable[[Key], bool],
     config: pytest.Config,
     tell: Callable[[ab.Event], None],
     margin: float | None,
@@ -119,7 +132,8 @@ def in_turn(
 ) -> Comparison:
     """Judge the tests as they are now against those of `base`. Both sides are stored as runs.
 
-    is_gone: whether a test that the base has is missed now, which is then said of it. margin: None for
+    is_gone: whether a test that the base has is missed now, which is then said of it. is_meant: whether
+    it is one of this session, on whatever device. margin: None for
     that of a calibration (`against_itself`).
 
     Raises UsageError for a base that is none, that lacks the folder or whose tests cannot be collected,
@@ -146,10 +160,17 @@ def in_turn(
                 )
         framework = cases[0].target.framework
         machines = machines_of(*sides, (framework,), place.staged, place.log)
-        seen = {device.id for device in ab.common_devices(*machines)}
+        apart = ab.unshared(sides, machines)
         for target in _targets(cases):
-            if str(target) not in seen:
-                raise UsageError(f"{sides[0].name} and {sides[1].name} do not both see {target}")
+            if (why := apart.get(str(target))) is not None:
+                raise UsageError(f"{why}; name the devices that both see with --devbench-device")
+        wanted = config.getoption("devbench_device") or ()
+        here = {device.id for device in machines[1].devices}
+        unseen = [
+            target
+            for target in find_targets(ab.all_devices(*machines), wanted, (), ())
+            if str(target) not in here
+        ]
         if margin is None:
             margins = margins_in_turn(store, ab.facts_here(machines[1], cases), cases)
             request = replace(request, margins=margins, margin=max(margins.values()))
@@ -161,10 +182,16 @@ def in_turn(
             _catalog(cases),
             cases,
             tell,
-            make=_maker(config, there),
+            make=_maker(config, there, unseen),
         )
     gone = [_gone(key, target) for target, keys in there.items() for key in keys if is_gone(key)]
-    return replace(found, rows=(*found.rows, *gone))
+    lost = [
+        _gone(key, target, apart[str(target)])
+        for target in unseen
+        for key in there[target]
+        if is_meant(key)
+    ]
+    return replace(found, rows=(*found.rows, *gone, *lost))
 
 
 def against_itself(
@@ -247,18 +274,21 @@ def _ordinary_session(
     return {}
 
 
-def _maker(config: pytest.Config, there: dict[Target, list[Key]]) -> Callable[..., Interleaver]:
+def _maker(
+    config: pytest.Config, there: dict[Target, list[Key]], unseen: Sequence[Target] = ()
+) -> Callable[..., Interleaver]:
     return partial(
         _TestInterleaver,
         arguments=[str(word) for word in config.invocation_params.args],
         folder=config.invocation_params.dir,
         there=there,
+        unseen=unseen,
     )
 
 
-def _gone(key: Key, target: Target) -> Row:
+def _gone(key: Key, target: Target, why: str = GONE) -> Row:
     name, params = key
-    return Row.unmeasured(Case(name.partition("::")[0], name, params, target), GONE)
+    return Row.unmeasured(Case(name.partition("::")[0], name, params, target), why)
 
 
 def _refuse_twins(cases: Sequence[Case]) -> None:

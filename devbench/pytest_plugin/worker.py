@@ -162,7 +162,13 @@ class PytestWorker(Worker):
             if message["type"] == "hold":
                 self._run_test(message)
             elif message["type"] == "list":
-                self._send("listed", tests=[key_of(test) for test in self._tests.values()])
+                # What is refused here, or needs another device, is in place of the device then.
+                run = [
+                    key_of(test)
+                    for test in self._tests.values()
+                    if isinstance(test.callspec.params["devbench_device"], str)
+                ]
+                self._send("listed", tests=run)
             elif message["type"] == "drop":  # what was not held
                 self._send("dropped", facts={})
 

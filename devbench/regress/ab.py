@@ -20,7 +20,7 @@ from devbench.plan import choose, expand, find_targets, make_cases, parse_overri
 from devbench.process import log_path
 from devbench.registry import Catalog, Source
 from devbench.regress.compare import check_margin, compare_pairs
-from devbench.regress.comparison import Comparison
+from devbench.regress.comparison import Comparison, Row
 from devbench.regress.devices import machines_of
 from devbench.regress.interleave import Found, Interleaver, PairDone
 from devbench.regress.looks import look, with_stillness
@@ -66,7 +66,7 @@ class Request:
 @dataclass(frozen=True, slots=True)
 class Started:
     """The plan stands: the cases of both variants, where the workers' chatter goes, the margins of
-    cases that have one of their own, and the frameworks that only one side has, each with why."""
+    cases that have one of their own, and why cases of a device that only one side sees are left out."""
 
     base: Variant
     head: Variant
@@ -122,9 +122,16 @@ def interleave(
                 )
         machines = machines_of(base, head, request.frameworks, place.staged, place.log)
         targets = find_targets(
-            common_devices(*machines), request.devices, request.frameworks, request.threads
+            all_devices(*machines), request.devices, request.frameworks, request.threads
         )
-        cases = make_cases(chosen, targets, overrides, quick=True)
+        meant = make_cases(chosen, targets, overrides, quick=True)
+        apart = unshared((base, head), machines)
+        lost = [row for case in meant if (row := without_device(case, apart)) is not None]
+        unseen = {row.case_id for row in lost}
+        cases = [case for case in meant if case.id not in unseen]
+        reasons = tuple(dict.fromkeys(str(row.reason) for row in lost))
+        if not cases:
+            raise NothingMeasured(f"no case has a device that both sides see: {'; '.join(reasons)}")
         if request.calibrated:
             margins = margins_in_turn(store, facts_here(machines[1], cases), cases)
             request = replace(request, margins=margins, margin=max(margins.values()))
@@ -139,9 +146,20 @@ def interleave(
         )
         of_base = cases if there is None else there.of_base(cases)
         found = decide(
-            request, store, place, machines, catalog, cases, tell, deadline, of_base=of_base
+            request,
+            store,
+            place,
+            machines,
+            catalog,
+            cases,
+            tell,
+            deadline,
+            of_base=of_base,
+            left_out=reasons,
         )
-        return found if there is None else with_one_sided(found, there, cases)
+        if there is not None:
+            found = with_one_sided(found, there, meant)
+        return replace(found, rows=(*found.rows, *lost))
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,11 +195,13 @@ def decide(
     deadline: float | None = None,
     make: Callable[..., Interleaver] = Interleaver,
     of_base: Sequence[Case] | None = None,
+    left_out: tuple[str, ...] = (),
 ) -> Comparison:
     """Time the cases in turn until each is decided, and say what is to be said.
 
     make: the `Interleaver`, or what stands in for it where the cases are no benchmarks. deadline: of
     the monotonic clock. of_base: the cases as the base declares them, where that may be otherwise.
+    left_out: what cannot be compared, for whoever waits.
     """
     base, head = place.base, place.head
     runs = _runs(request, (base, head), machines, catalog, cases)
@@ -204,7 +224,6 @@ def decide(
     store.create_run(runs["head"], cases)
     state: Literal["complete", "interrupted"] = "interrupted"
     try:
-        left_out = tuple(_left_out((base, head), machines))
         tell(Started(base, head, tuple(cases), place.log, request.margins, left_out))
         judged = _until_decided(work, cases, request, deadline, tell)
         state = "complete"
@@ -238,28 +257,39 @@ def facts_here(machine: Machine, cases: Sequence[Case]) -> dict[str, Json]:
     }
 
 
-def _left_out(sides: tuple[Variant, Variant], machines: tuple[Machine, Machine]) -> Iterator[str]:
-    """Frameworks that start on one side only: their cases have nothing to be compared with."""
-    started = [{one.name for one in machine.frameworks if one.view} for machine in machines]
-    for side, machine, elsewhere in zip(sides, machines, reversed(started), strict=True):
-        for one in machine.frameworks:
-            if one.view is None and one.name in elsewhere:
-                yield f"{one.name} is left out; {side.name}: {one.reason}"
+def all_devices(base: Machine, head: Machine) -> list[Device]:
+    """What either variant sees, an address once. Raises NothingMeasured where that is nothing."""
+    found = {device.id: device for device in (*base.devices, *head.devices)}
+    if not found:
+        answers = (("base", base), ("head", head))
+        reasons = [f"{side}: {one.reason}" for side, seen in answers for one in seen.frameworks]
+        raise NothingMeasured(f"neither side sees a device. {'; '.join(reasons)}".strip())
+    return list(found.values())
 
 
-def common_devices(base: Machine, head: Machine) -> list[Device]:
-    """Devices that both variants see, by the physical device: the same address may mean another."""
-    seen = {(device.id, device.physical) for device in base.devices}
-    common = [device for device in head.devices if (device.id, device.physical) in seen]
-    if not common:
-        reasons = "; ".join(
-            f"{side}: {one.reason}"
-            for side, machine in (("base", base), ("head", head))
-            for one in machine.frameworks
-            if one.reason
-        )
-        raise NothingMeasured(f"no device is seen by both sides. {reasons}".strip())
-    return common
+def unshared(sides: tuple[Variant, Variant], machines: tuple[Machine, Machine]) -> dict[str, str]:
+    """By id, the devices that the two do not both see as the same piece of hardware, each with why."""
+    seen = [{device.id: device.physical for device in machine.devices} for machine in machines]
+    told = {}
+    for device in all_devices(*machines):
+        lacks = [place for place in (0, 1) if device.id not in seen[place]]
+        if lacks:
+            failed = (
+                f": {one.reason}"
+                for one in machines[lacks[0]].frameworks
+                if one.name == device.framework and one.view is None
+            )
+            told[device.id] = f"{sides[lacks[0]].name} does not see {device.id}{next(failed, '')}"
+        elif seen[0][device.id] != seen[1][device.id]:
+            told[device.id] = f"{device.id} is another device on {sides[0].name}"
+    return told
+
+
+def without_device(case: Case, apart: Mapping[str, str]) -> Row | None:
+    """The row of a case that needs one of the devices of `unshared`: it has nothing to be compared with."""
+    ids = (f"{case.target.framework}:{address}" for address in case.target.devices)
+    why = next((apart[one] for one in ids if one in apart), None)
+    return None if why is None else Row.unmeasured(case, why)
 
 
 def _runs(
@@ -377,7 +407,9 @@ def _has_trouble(found: Mapping[str, Found], case: Case) -> bool:
 
 def _pairs_to_json(found: Mapping[str, Found]) -> Json:
     """Log ratios by case, as they were decided from."""
-    return {case_id: asdict(one) for case_id, one in found.items()}
+    return {
+        case_id: asdict(one) | {"restless": sorted(one.restless)} for case_id, one in found.items()
+    }
 
 
 def _same_frameworks(work: Interleaver) -> set[str]:

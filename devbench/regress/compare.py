@@ -175,7 +175,9 @@ def _rows(base: Side, new: Side, found: Sequence[Difference]) -> dict[str, Row]:
     """A row a case of either side, open where it can be judged."""
     other_devices = blocked(found)
     rows = {
-        case_id: _row(base.cases.get(case_id), new.cases.get(case_id), other_devices)
+        case_id: _row(
+            base.cases.get(case_id), new.cases.get(case_id), other_devices, in_turn=new.in_turn
+        )
         for case_id in dict.fromkeys((*new.cases, *base.cases))
     }
     return rows | {
@@ -222,7 +224,13 @@ def _info(side: Side) -> SideInfo:
     )
 
 
-def _row(base: SideCase | None, new: SideCase | None, other_devices: Mapping[str, str]) -> Row:
+def _row(
+    base: SideCase | None,
+    new: SideCase | None,
+    other_devices: Mapping[str, str],
+    *,
+    in_turn: bool,
+) -> Row:
     """The row of a case: open, or not measured where it cannot be judged."""
     case = new or base
     assert case is not None
@@ -243,27 +251,39 @@ def _row(base: SideCase | None, new: SideCase | None, other_devices: Mapping[str
             for doubt in (side.doubts if side else ())
         ),
     )
-    obstacle = _obstacle(base, new, other_devices.get(case.target))
+    obstacle = _obstacle(base, new, other_devices.get(case.target), in_turn=in_turn)
     if obstacle is None:
         return row
     return replace(row, verdict="not-measured", gate=obstacle[0], reason=obstacle[1])
 
 
 def _obstacle(
-    base: SideCase | None, new: SideCase | None, other_device: str | None
+    base: SideCase | None, new: SideCase | None, other_device: str | None, *, in_turn: bool
 ) -> tuple[Gate, str] | None:
     """Why a case cannot be judged, and what that means for the gate; None where it can."""
     if new is None:
+        assert base is not None
+        if base.status != "ok":
+            told = f"{base.status} on the base and not measured now"
+            return "open", f"{told}: {base.reason or _NO_REASON}"
         return "open", "only on the base: it was not measured now"
     if fault := _fault(new):
         return "broken", fault
     if base is None:
-        return "open", "only now: the base has none of it"
+        killed = (
+            in_turn and new.status == "oom"
+        )  # a process that is killed ends its partner's visit too
+        told = f"oom now: {new.reason or _NO_REASON}"
+        return "open", told if killed else "only now: the base has none of it"
     if base.status == new.status != "ok":
         return "fine", f"{new.status} on both sides: {new.reason or _NO_REASON}"
     if new.status != "ok":
-        lost = new.status == "oom" and base.status == "ok"
-        return "broken" if lost else "open", f"{new.status} now: {new.reason or _NO_REASON}"
+        told = f"{new.status} now: {new.reason or _NO_REASON}"
+        if new.status != "oom" or base.status != "ok":
+            return "open", told
+        if in_turn:  # the base, which comes first, holds its memory meanwhile
+            return "open", f"two processes together may have no room; {told}"
+        return "broken", told
     if base.status != "ok":
         return "open", f"{base.status} on the base: {base.reason or _NO_REASON}"
     if not (base.medians and new.medians):

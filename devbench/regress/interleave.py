@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -26,6 +27,8 @@ from devbench.runner import START_TIMEOUT_S, utc_now
 NULL_EVERY: Final = 2
 #: A known slowdown is tried where so many steps take no longer than this.
 LONGEST_REPEATED_S: Final = 0.25
+#: Files of tests by pytest's names for them.
+_TESTS: Final = re.compile(r"conftest\.py|test_.*\.py|.*_test\.py")
 LIMITS: Final = Limits(warmup_s=0.5, share_s=0.0)
 
 
@@ -40,7 +43,8 @@ class Found:
     """What the pairs say of one case, as log ratios: head over base, a second head over the head, and
     the fixed step in the head's process over that in the base's. trouble: what kept it from being timed.
     slowed: the head with known extra work over the base (`Interleaver.repeat`), where so many steps are
-    short enough; untried: what was in its way.
+    short enough; untried: what was in its way. restless: whose process went on using the CPU when it was
+    to be at rest.
     """
 
     pairs: list[float] = field(default_factory=list)
@@ -49,6 +53,7 @@ class Found:
     trouble: str | None = None
     slowed: list[float] = field(default_factory=list)
     untried: str | None = None
+    restless: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,35 +89,39 @@ class Interleaver:
     found: dict[str, Found] = field(default_factory=dict)
     #: What workers said of themselves: role → target → message ``ready``.
     ready: dict[str, dict[str, Json]] = field(default_factory=lambda: {"base": {}, "head": {}})
-    restless: set[str] = field(default_factory=set)
+    #: Of the first pair: whether anything was timed on all sides, and loaded what is a side's own.
+    _timed: bool = field(init=False)
+    _ran_own: bool = field(init=False)
     _references: References = field(init=False)
 
     def __post_init__(self) -> None:
+        self._timed = self._ran_own = False
         self._references = References(
             self.catalog, self.seed, self.scratch, self.log, self.timeout_s
         )
 
     def pair(self, number: int, cases: Sequence[Case], in_time: Callable[[], bool]) -> None:
         """Time the cases in one more pair of fresh processes a target, as long as there is time."""
-        roles: list[str] = ["base", "head"]
-        if self.null_every and number % self.null_every == 0:
-            roles.append(CONTROL)
+        controlled = self.null_every and number % self.null_every == 0
         sizes = {name: benchmark.size for name, benchmark in self.catalog.benchmarks.items()}
         for target in dict.fromkeys(case.target for case in cases):
             own = [case for case in cases if case.target == target]
             waiting = order(own, sizes, number + 1, self.seed)
+            roles = ["base", "head", CONTROL] if controlled else ["base", "head"]
             while waiting and in_time():
                 self._serve(number, target, roles, waiting, in_time)
+        if number == 0:
+            self._refuse_same_code()
 
     def _serve(
         self,
         number: int,
         target: Target,
-        roles: Sequence[str],
+        roles: list[str],
         waiting: list[Case],
         in_time: Callable[[], bool],
     ) -> None:
-        """One process a role; what is left of `waiting` needs fresh ones."""
+        """One process a role; what is left of `waiting` needs fresh ones, of what is left of `roles`."""
         with ExitStack() as stack:
             # Whatever ends this, nothing may write to `scratch` any more, which is about to go.
             stack.callback(self._references.rest)
@@ -127,19 +136,36 @@ class Interleaver:
                 )
             if number == 0:
                 self._references.prepare(waiting)
-            for role in roles:
-                self._await_ready(workers[role], role, target)
+            for role in tuple(roles):
+                try:
+                    self._await_ready(workers[role], role, target)
+                except UsageError as error:
+                    if role == CONTROL:
+                        roles.remove(role)
+                        workers.pop(role).close()
+                        continue
+                    if number == 0:
+                        raise
+                    # What the pairs before it have decided stays decided.
+                    for case in waiting:
+                        self._note(case, number, f"in pair {number + 1} {error}")
+                    waiting.clear()
+                    return
             turns = Turns(workers, self.timeout_s)
             while waiting and in_time():
                 case = waiting.pop(0)
                 try:
                     self._time(number, case, turns)
                 except (WorkerGone, WorkerTimeout) as error:
-                    self._lose(case, number, turns.asked, error)
+                    if CONTROL in roles and _is_out_of_memory(error):
+                        # Two may have the room that three have not, whichever of them the kernel chose.
+                        roles.remove(CONTROL)
+                        waiting.insert(0, case)
+                    else:
+                        self._lose(case, number, turns.asked, error)
                     for worker in workers.values():
                         worker.kill()
                     return
-            self.restless |= turns.restless
 
     def _process(self, role: str, target: Target) -> WorkerProcess:
         """A fresh process, still to be started; the pytest plugin has another kind."""
@@ -196,10 +222,13 @@ class Interleaver:
                 "tops": [str(variant.top)] if variant.top else [],
             }
 
+        turns.restless.clear()
         readings = turns.run(measure, self.share_s, flip=number % 2 == 1)
+        self.found.setdefault(case.id, Found()).restless |= turns.restless
         if number == 0:
             self._refuse_strays(readings)
-            self._refuse_same_code(readings)
+            self._timed |= all(reading.is_ok for reading in readings.values())
+            self._ran_own |= self._has_own_code(readings)
         if self.repeat:
             self._slow_down(case, turns, measure, readings, flip=number % 2 == 1)
         self._keep(number, case, readings, started_at)
@@ -244,19 +273,44 @@ class Interleaver:
         """What is installed in editable mode may be found in the work tree by a way that `Variant.roots`
         does not see (an import hook): a side that is another state then runs the code of that one."""
         for role, side in (("base", self.base), ("head", self.head)):
-            if strays := readings[role].strays:
+            for stray in map(Path, readings[role].strays):
+                if self._is_staged(stray) or (side.tree and stray.is_relative_to(side.tree)):
+                    continue
                 raise UsageError(
-                    f"{side.name} ran {strays[0]}, which is the work tree's and not its own. Compare two "
+                    f"{side.name} ran {stray}, which is the work tree's and not its own. Compare two "
                     "interpreters, each with one of the versions installed"
                 )
 
-    def _refuse_same_code(self, readings: Mapping[str, Reading]) -> None:
+    def _is_staged(self, file: Path) -> bool:
+        """The folder for temporary files, where all sides find the engine, may lie in the repository."""
+        return file.is_relative_to(self.stage) or file.is_relative_to(self.scratch)
+
+    def _has_own_code(self, readings: Mapping[str, Reading]) -> bool:
+        """Whether anything was loaded that one side may have otherwise than the other. That is not the
+        file that does the timing, where it is the same on both."""
+        base, head = self.base.tree, self.head.tree
+        if base is None or head is None:
+            return True
+        timing = {
+            variant.source(source).location
+            for source in self.catalog.sources.values()
+            for variant in (self.base, self.head)
+        }
+        for role, reading in readings.items():
+            tree = base if role == "base" else head
+            for file in map(Path, reading.files):
+                if self._is_staged(file):
+                    continue
+                place = file.relative_to(tree)
+                if not (str(file) in timing or str(place) in timing or _TESTS.fullmatch(file.name)):
+                    return True
+                if not _are_alike(base / place, head / place):
+                    return True
+        return False
+
+    def _refuse_same_code(self) -> None:
         """Two variants that loaded nothing of their own trees have timed the same installed code."""
-        if self.base.tree is None or self.head.tree is None:
-            return
-        if not any(reading.files for reading in readings.values() if reading.is_ok):
-            if not all(reading.is_ok for reading in readings.values()):
-                return
+        if self._timed and not self._ran_own:
             raise UsageError(
                 f"{self.base.name} and {self.head.name} ran the same code: nothing that was timed comes from "
                 f"the repository {self.head.top}. Compare interpreters, or install the project in "
@@ -294,20 +348,29 @@ class Interleaver:
 
     def _lose(self, case: Case, number: int, role: str, error: WorkerGone | WorkerTimeout) -> None:
         """A worker that did not answer costs its case, on the side whose it was."""
-        timeout = isinstance(error, WorkerTimeout)
         side = "base" if role == "base" else "head"
-        lost = {
-            "status": "timeout" if timeout else "crashed",
-            "reason": "case-timeout" if isinstance(error, WorkerTimeout) else error.reason,
-            "detail": f"{error}; log: {self.log}",
-        }
-        self._store(side, case, number, utc_now(), lost)
+        if isinstance(error, WorkerTimeout):
+            lost = {"status": "timeout", "reason": "case-timeout"}
+        else:
+            killed = "oom" if _is_out_of_memory(error) else "crashed"
+            lost = {"status": killed, "reason": error.reason}
+        detail = f"{error}; log: {self.log}"
+        self._store(side, case, number, utc_now(), lost | {"detail": detail})
         self._note(case, number, f"{side}: {error}")
 
     def _note(self, case: Case, number: int, trouble: str) -> None:
         found = self.found.setdefault(case.id, Found())
         found.trouble = trouble
         self.tell(PairDone(case, number, found))
+
+
+def _are_alike(*files: Path) -> bool:
+    """Whether they are there and hold the same."""
+    return all(map(Path.is_file, files)) and len({file.read_bytes() for file in files}) == 1
+
+
+def _is_out_of_memory(error: WorkerGone | WorkerTimeout) -> bool:
+    return isinstance(error, WorkerGone) and error.reason == "out-of-memory"
 
 
 def _failed(control: Reading) -> bool:

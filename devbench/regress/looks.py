@@ -48,10 +48,15 @@ def with_stillness(
     same: set[str],
 ) -> Comparison:
     """The comparison, open where something moved that should not have: a second process of the head's
-    code against the first, or the fixed step where both sides have the same framework (`same`)."""
+    code against the first, or the fixed step where both sides have the same framework (`same`). What kept
+    an open case from its further pairs is its reason, and who never rested among its doubts."""
     rows = []
     for row in comparison.rows:
         one = found.get(row.case_id)
+        if one is not None and one.restless:
+            row = replace(row, doubts=(*row.doubts, *map(_never_rests, sorted(one.restless))))
+        if one is not None and one.trouble is not None and row.verdict == "inconclusive":
+            row = replace(row, reason=one.trouble)
         said = row.verdict != "inconclusive" or row.certain is not None
         if one is not None and row.margin is not None and said:
             limit = STILL * math.log1p(row.margin)
@@ -70,6 +75,11 @@ def with_stillness(
                 )
         rows.append(row)
     return replace(comparison, rows=tuple(rows))
+
+
+def _never_rests(role: str) -> str:
+    name = {"base": "base", "head": "new"}.get(role, "the control")
+    return f"{name}, restless: its process went on using the CPU when it was the others' turn"
 
 
 def drift(logs: Sequence[float], limit: float) -> float | None:

@@ -116,7 +116,7 @@ class Turns:
 
     def run(self, measure: Callable[[str], Json], share_s: float, flip: bool) -> dict[str, Reading]:
         """One reading a role, in which all are `ok` or none has samples; `CONTROL` has none either where
-        there is no room for it.
+        there is no room for it, be it that this shows in a later turn.
 
         measure: fields of the `hold` message for a role. share_s: seconds of turns for each process.
         flip: the second process begins, as every other time. Raises WorkerGone and WorkerTimeout.
@@ -150,10 +150,13 @@ class Turns:
         """
         samples: dict[str, list[float]] = {role: [] for role in roles}
         seconds = dict.fromkeys(roles, 0.0)
+        without_room: dict[str, dict[str, Any]] = {}
         for turn in range(MOST_TURNS):
-            if turn >= LEAST_TURNS and min(seconds.values()) >= share_s:
+            if turn >= LEAST_TURNS and min(seconds[role] for role in roles) >= share_s:
                 break
             for role in order_of_turn(roles, turn):
+                if role in without_room:
+                    continue
                 self._let_rest(roles)
                 start = time.monotonic()
                 facts = self._ask(
@@ -164,13 +167,17 @@ class Turns:
                     yardstick=turn % YARDSTICK_EVERY == 0,
                 )["facts"]
                 seconds[role] += time.monotonic() - start
+                if role == CONTROL and facts["status"] in NO_ROOM:
+                    without_room[role] = {**facts, "samples": ()}
+                    continue
                 if facts["status"] != "ok":
                     return {role: {**facts, "samples": ()}}
                 middle = statistics.median(facts["samples"])
                 if middle <= 0:  # it has no ratio
                     return {role: {"samples": (), **_TOO_COARSE}}
                 samples[role].append(middle)
-        return {
+            roles = [role for role in roles if role not in without_room]
+        return without_room | {
             role: {"samples": tuple(samples[role]), "timing_s": seconds[role]} for role in roles
         }
 

@@ -197,6 +197,41 @@ def test_a_file_or_a_test_that_the_base_lacks_does_not_cost_the_others(
     assert "not found" not in result.stdout.str()
 
 
+def test_a_device_that_only_the_base_sees_is_a_row_for_each_test_of_it(
+    pytester: pytest.Pytester, run: Run
+) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+
+        def test_both(device, device_benchmark):
+            pytest.skip("it ran")
+
+        @pytest.mark.devbench(device="cpu")
+        def test_cpu(device, device_benchmark):
+            pytest.skip("it ran")
+
+        @pytest.mark.devbench(device="dev")
+        def test_dev(device, device_benchmark):
+            pytest.skip("it ran")
+
+        def test_deselected(device, device_benchmark):
+            pytest.skip("it ran")
+        """
+    )
+    base = Path("python-with-two")
+    base.write_text(f'#!/bin/sh\nFAKE_DEVICES=1 exec {sys.executable} "$@"\n')
+    base.chmod(0o755)
+    gate = ("--devbench-gate", str(base), "-k", "not deselected")
+    report = run(*FAKE, *gate).stdout.str().partition("devbench gate")[2]
+    tests = re.findall(r"::test_\w+|@fake:dev:0", report)
+    assert tests == ["::test_both", "@fake:dev:0", "::test_cpu", "::test_dev", "@fake:dev:0"]
+    assert "this Python does not see fake:dev:0" in report
+    report = run(*FAKE, *gate, "--device", "cpu").stdout.str().partition("devbench gate")[2]
+    assert "it ran" in report
+    assert "dev:0" not in report
+
+
 @pytest.mark.usefixtures("run")
 def test_a_package_of_the_working_folder_is_there_in_the_workers_of_python_m_pytest(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch

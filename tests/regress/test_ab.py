@@ -11,16 +11,20 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from devbench.model import Case, Target
+from devbench.errors import NothingMeasured
+from devbench.model import Case, Device, Target
+from devbench.regress.ab import Request, _pairs_to_json, interleave, unshared, without_device
 from devbench.regress.comparison import Comparison, Row, SideInfo
 from devbench.regress.interleave import Found
 from devbench.regress.looks import look, with_stillness
 from devbench.regress.pairs import log_ratio
+from devbench.regress.variant import Variant
 from tests.helpers import PLUGINS, DevBench, environment
 from tests.regress.test_checkout import git
 
@@ -156,6 +160,39 @@ def test_sides_that_run_the_same_installed_code_are_refused(
     done = ab(tmp_path, repository, "--base", "v1", suite=str(elsewhere))
     assert done.returncode == 2, done.stdout
     assert "ran the same code: nothing that was timed comes from the repository" in done.stderr
+
+
+def test_sides_that_share_an_installed_package_are_refused_though_the_suite_is_their_own(
+    repository: Path, tmp_path: Path
+) -> None:
+    installed = tmp_path / "installed"
+    installed.mkdir()
+    (repository / "src" / "pkg").rename(installed / "pkg")
+    git(repository, "add", "-A")
+    git(repository, "commit", "-qm", "moved")
+    path = os.pathsep.join((str(PLUGINS), str(installed)))
+    child = start(tmp_path, repository, "--base", "HEAD", PYTHONPATH=path)
+    out, err = child.communicate(timeout=60)
+    assert (child.returncode, out) == (2, ""), err
+    assert "HEAD and the work tree ran the same code: nothing that was timed" in err
+    (repository / "suite.py").write_text(SUITE + "\n")  # what is under test may be the suite itself
+    words = ("--base", "HEAD", "--time-budget", "3")
+    child = start(tmp_path, repository, *words, PYTHONPATH=path)
+    out, err = child.communicate(timeout=60)
+    assert "ran the same code" not in err
+    assert child.returncode in (0, 4), err
+
+
+def test_a_folder_for_temporary_files_in_the_repository_is_not_the_work_tree_s_code(
+    repository: Path, tmp_path: Path
+) -> None:
+    folder = repository / "tmp"
+    folder.mkdir()
+    words = ("--base", "v1", "--time-budget", "3")
+    child = start(tmp_path, repository, *words, TMPDIR=str(folder))
+    _, err = child.communicate(timeout=60)
+    assert child.returncode in (1, 4), err
+    assert "and not its own" not in err
 
 
 def verdicts(answer: str) -> dict[str, tuple[str, str | None]]:
@@ -323,6 +360,70 @@ def test_what_cannot_be_compared_is_one_line_and_exit_2(
     assert done.stderr.count("\n") == 1
 
 
+# ---- devices of one side
+
+
+def sees(*devices: Device, reason: str | None = None) -> Any:
+    torch = SimpleNamespace(name="torch", view=None if reason else devices, reason=reason)
+    return SimpleNamespace(devices=devices, frameworks=[torch])
+
+
+CPU, GPU = (Device("torch", name, name[:4], name, name) for name in ("cpu", "cuda:0"))
+
+
+def compared(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, machines: tuple[Any, Any], *devices: str
+) -> Comparison:
+    """What is said where every case that is timed is equivalent."""
+    suite = tmp_path / "suite.py"
+    suite.write_text(SUITE.replace("def fake", "def torch"))
+
+    def decide(request: Any, store: Any, place: Any, machines: Any, *rest: Any, **_: Any) -> Any:
+        fine = comparison("equivalent")
+        rows = tuple(replace(fine.rows[0], case_id=case.id) for case in rest[1])
+        return replace(fine, rows=rows)
+
+    monkeypatch.setattr("devbench.regress.ab.machines_of", lambda *_: machines)
+    monkeypatch.setattr("devbench.regress.ab.decide", decide)
+    asked = Request(
+        base=sys.executable, select=("loop",), suite_paths=(suite,), devices=tuple(devices)
+    )
+    return interleave(asked, None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("blind", ["base", "head"])
+def test_a_device_that_one_side_does_not_see_leaves_a_question_open_and_passes_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, blind: str
+) -> None:
+    machines = sees(CPU, GPU), sees(CPU)
+    found = compared(monkeypatch, tmp_path, machines if blind == "head" else machines[::-1])
+    told = {row.target: (row.verdict, row.reason) for row in found.rows[1:]}
+    side = "this Python" if blind == "head" else sys.executable
+    assert told == {"torch:cuda:0": ("not-measured", f"{side} does not see torch:cuda:0")}
+    assert found.exit_code == 4
+    assert compared(monkeypatch, tmp_path, machines, "cpu").exit_code == 0
+
+
+def test_a_framework_that_starts_on_one_side_only_passes_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tensorflow = Device("tensorflow", "CPU:0", "CPU", "CPU", "cpu")
+    machines = sees(tensorflow, CPU), sees(tensorflow, reason="no libcudart")
+    why = "this Python does not see torch:cpu: no libcudart"
+    with pytest.raises(NothingMeasured, match=f"no case has a device that both sides see: {why}"):
+        compared(monkeypatch, tmp_path, machines)
+
+
+def test_an_address_that_means_another_gpu_on_each_side_is_not_compared_and_said() -> None:
+    sides = Variant("old", Path("a")), Variant("new", Path("b"))
+    machines = sees(CPU, GPU), sees(CPU, replace(GPU, physical="another"))
+    apart = unshared(sides, machines)
+    assert apart == {"torch:cuda:0": "torch:cuda:0 is another device on old"}
+    both = Case("s", "b", (), Target("torch", ("cuda:0", "cuda:1")))
+    assert without_device(both, apart) is not None
+    assert without_device(CASES[0], apart) is None
+
+
 # ---- decisions
 
 
@@ -401,6 +502,24 @@ def test_a_machine_that_favours_one_side_leaves_no_certain_change_either(verdict
     rows = with_stillness(sure, moved("null"), set()).rows
     assert (rows[0].certain, rows[0].more) == ("slower", 3)
     assert (rows[1].verdict, rows[1].certain, rows[1].more) == ("inconclusive", None, None)
+
+
+def test_what_kept_an_open_case_from_further_pairs_is_its_reason() -> None:
+    found = moved("null")
+    found[CASES[0].id].trouble = "in pair 9 it did not start"
+    for verdict, reason in (("inconclusive", "in pair 9 it did not start"), ("equivalent", None)):
+        assert with_stillness(comparison(verdict), found, set()).rows[0].reason == reason
+
+
+def test_a_process_that_never_rests_is_a_doubt_of_its_case_alone() -> None:
+    found = moved("null")
+    found[CASES[0].id].restless = {"head"}
+    rows = with_stillness(comparison("equivalent"), found, set()).rows
+    assert rows[0].doubts == (
+        "new, restless: its process went on using the CPU when it was the others' turn",
+    )
+    assert rows[1].doubts == ()
+    assert json.loads(json.dumps(_pairs_to_json(found)))[CASES[0].id]["restless"] == ["head"]
 
 
 def test_another_version_of_the_framework_may_move_the_fixed_step() -> None:

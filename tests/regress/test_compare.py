@@ -277,3 +277,29 @@ def test_pairs_that_were_judged_on_the_way_become_the_same_comparison() -> None:
     assert found[CASE.id].verdict == "regressed"
     assert not any("rounds-disagree" in doubt for doubt in found[CASE.id].doubts)
     assert found[OTHER.id].reason == "the time was over before the first look"
+
+
+def in_turn(base: list[Measurement], new: list[Measurement]) -> Comparison:
+    settings = {"rounds": 64, "ab": {}}
+    sides = [
+        side_of(make_run(name, {CASE: visits}, settings=settings))
+        for name, visits in (("base", base), ("new", new))
+    ]
+    return compare_pairs(sides[0], sides[1], {})
+
+
+@pytest.mark.parametrize(
+    ("base", "new", "reason"),
+    [
+        (timed(CASE, QUIET), failed(CASE, "oom"), "two processes together may have no room; oom"),
+        ([], failed(CASE, "oom"), "oom now: error: it broke"),
+        (failed(CASE, "crashed"), [], "crashed on the base and not measured now: error: it broke"),
+    ],
+)
+def test_a_pair_that_its_memory_or_its_base_ended_breaks_nothing_and_says_why(
+    base: list[Measurement], new: list[Measurement], reason: str
+) -> None:
+    found = in_turn(base, new)
+    row = only(found)
+    assert (row.verdict, row.gate, found.exit_code) == ("not-measured", "open", 3)
+    assert (row.reason or "").startswith(reason)

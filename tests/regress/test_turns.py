@@ -120,6 +120,27 @@ def test_a_control_without_room_does_not_keep_the_pair_from_its_turns(
     assert found["again"].samples == ()
 
 
+def test_a_control_that_finds_no_room_in_a_later_turn_costs_neither_side_its_samples(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class FullLater(_Told):
+        bursts = 0
+
+        def _ask(self, role: str, kind: str, **fields: Any) -> Any:
+            if (kind, role) == ("burst", "again"):
+                self.bursts += 1
+                assert self.bursts <= 3, "it is asked again"
+                if self.bursts == 3:
+                    return {"facts": {"status": "oom"}}
+            return super()._ask(role, kind, **fields)
+
+    turns = FullLater(dict.fromkeys(("base", "head", "again")), 1.0)  # type: ignore[arg-type]
+    monkeypatch.setattr(pairs, "time", SimpleNamespace(monotonic=lambda: turns.now))
+    found = turns.run(lambda role: {}, SHARE_S, flip=False)
+    assert len(found["base"].samples) == len(found["head"].samples) >= 20
+    assert (found["again"].facts["status"], found["again"].samples) == ("oom", ())
+
+
 def test_a_turn_that_reads_zero_fails_its_case_and_not_the_comparison(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
