@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -61,6 +62,18 @@ class Repository:
         """Files of the work tree that differ from HEAD, those that git does not know included."""
         status = _git(self.top, "status", "--porcelain", "--untracked-files=all")
         return [line[3:] for line in status.splitlines()]
+
+    def installed_copies(self) -> list[str]:
+        """Packages of the repository that this interpreter finds somewhere else, where they are installed."""
+        files = _git(self.top, "ls-files", "-z", "*__init__.py").split("\0")
+        folders = {Path(file).parent for file in files if file}
+        names = {folder.name for folder in folders if folder.parent not in folders}
+        specs = {name: importlib.util.find_spec(name) for name in names if name.isidentifier()}
+        return sorted(
+            name
+            for name, spec in specs.items()
+            if spec and spec.origin and not Path(spec.origin).is_relative_to(self.top)
+        )
 
     @contextmanager
     def worktree(self, ref: str) -> Iterator[Path]:

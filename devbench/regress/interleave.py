@@ -18,6 +18,7 @@ from devbench.plan import order
 from devbench.process import WorkerGone, WorkerProcess, WorkerTimeout
 from devbench.references import References
 from devbench.registry import Catalog, frameworks
+from devbench.regress.checkout import Repository
 from devbench.regress.pairs import CONTROL, MALLOC, NO_ROOM, Reading, Turns, confine, log_ratio
 from devbench.regress.variant import Variant
 from devbench.runner import START_TIMEOUT_S, utc_now
@@ -89,13 +90,15 @@ class Interleaver:
     found: dict[str, Found] = field(default_factory=dict)
     #: What workers said of themselves: role → target → message ``ready``.
     ready: dict[str, dict[str, Json]] = field(default_factory=lambda: {"base": {}, "head": {}})
-    #: Of the first pair: whether anything was timed on all sides, and loaded what is a side's own.
+    #: Of the first pair: whether anything was timed on all sides, and loaded files of its tree, and such
+    #: that may be otherwise on the other side.
     _timed: bool = field(init=False)
+    _ran_tree: bool = field(init=False)
     _ran_own: bool = field(init=False)
     _references: References = field(init=False)
 
     def __post_init__(self) -> None:
-        self._timed = self._ran_own = False
+        self._timed = self._ran_tree = self._ran_own = False
         self._references = References(
             self.catalog, self.seed, self.scratch, self.log, self.timeout_s
         )
@@ -228,6 +231,7 @@ class Interleaver:
         if number == 0:
             self._refuse_strays(readings)
             self._timed |= all(reading.is_ok for reading in readings.values())
+            self._ran_tree |= any(reading.files for reading in readings.values())
             self._ran_own |= self._has_own_code(readings)
         if self.repeat:
             self._slow_down(case, turns, measure, readings, flip=number % 2 == 1)
@@ -309,12 +313,17 @@ class Interleaver:
         return False
 
     def _refuse_same_code(self) -> None:
-        """Two variants that loaded nothing of their own trees have timed the same installed code."""
-        if self._timed and not self._ran_own:
+        """Two variants that loaded nothing of their own trees have timed the same installed code. So have
+        those that loaded tests which are alike on both, unless these are all that there is to be timed."""
+        if not self._timed or self._ran_own or self.head.top is None:
+            return
+        copies = Repository(self.head.top).installed_copies()
+        if copies or not self._ran_tree:
+            installed = f"; {', '.join(copies)} of it is installed elsewhere" if copies else ""
             raise UsageError(
                 f"{self.base.name} and {self.head.name} ran the same code: nothing that was timed comes from "
-                f"the repository {self.head.top}. Compare interpreters, or install the project in "
-                "editable mode"
+                f"the repository {self.head.top}{installed}. Compare interpreters, or install the project "
+                "in editable mode"
             )
 
     def _keep(

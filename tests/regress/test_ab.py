@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -167,7 +168,9 @@ def test_sides_that_share_an_installed_package_are_refused_though_the_suite_is_t
 ) -> None:
     installed = tmp_path / "installed"
     installed.mkdir()
-    (repository / "src" / "pkg").rename(installed / "pkg")
+    (repository / "python").mkdir()
+    (repository / "src" / "pkg").rename(repository / "python" / "pkg")
+    shutil.copytree(repository / "python" / "pkg", installed / "pkg")
     git(repository, "add", "-A")
     git(repository, "commit", "-qm", "moved")
     path = os.pathsep.join((str(PLUGINS), str(installed)))
@@ -175,12 +178,24 @@ def test_sides_that_share_an_installed_package_are_refused_though_the_suite_is_t
     out, err = child.communicate(timeout=60)
     assert (child.returncode, out) == (2, ""), err
     assert "HEAD and the work tree ran the same code: nothing that was timed" in err
+    assert "; pkg of it is installed elsewhere." in err
     (repository / "suite.py").write_text(SUITE + "\n")  # what is under test may be the suite itself
     words = ("--base", "HEAD", "--time-budget", "3")
     child = start(tmp_path, repository, *words, PYTHONPATH=path)
     out, err = child.communicate(timeout=60)
     assert "ran the same code" not in err
     assert child.returncode in (0, 4), err
+
+
+def test_a_suite_that_needs_nothing_of_its_repository_is_compared_with_itself(
+    repository: Path, tmp_path: Path
+) -> None:
+    alone = SUITE.replace("import pkg\n", "").replace("pkg.work(n)", "sum(range(n))")
+    (repository / "suite.py").write_text(alone)
+    git(repository, "commit", "-qam", "alone")
+    done = ab(tmp_path, repository, "--base", "HEAD", "--time-budget", "3")
+    assert "ran the same code" not in done.stderr
+    assert done.returncode in (0, 4), done.stderr
 
 
 def test_a_folder_for_temporary_files_in_the_repository_is_not_the_work_tree_s_code(
