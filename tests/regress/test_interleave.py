@@ -15,7 +15,7 @@ from devbench.process import WorkerGone
 from devbench.registry import Catalog, Source
 from devbench.regress.ab import Request, _until_decided
 from devbench.regress.interleave import Interleaver
-from devbench.regress.pairs import Turns
+from devbench.regress.pairs import Reading, Turns
 from devbench.regress.variant import Variant
 
 TARGET = Target("fake", ("dev:0",))
@@ -110,6 +110,39 @@ def test_who_never_rests_is_kept_with_its_case(
     for number in range(6):  # either is the first in some of them
         work.pair(number, [SAME, SLOWER], lambda: True)
     assert (work.found[SAME.id].restless, work.found[SLOWER.id].restless) == (set(), {"head"})
+
+
+@pytest.mark.parametrize(
+    ("files", "differs", "own"),
+    [
+        (["suite.py"], False, False),
+        (["suite.py"], True, True),
+        (["tests/conftest.py", "tests/test_it.py"], False, False),
+        (["tests/conftest.py"], True, True),
+        (["pkg/__init__.py"], False, True),
+        (["tmp/engine/devbench/worker.py", "tmp/scratch/drawn.py"], False, False),
+    ],
+)
+def test_the_file_that_does_the_timing_is_a_side_s_own_code_only_where_the_sides_differ_in_it(
+    make: Callable[[Fate], Interleaver],
+    tmp_path: Path,
+    files: list[str],
+    differs: bool,
+    own: bool,
+) -> None:
+    work = make(lambda *_: None)
+    trees = [tmp_path / "tree", tmp_path]
+    for place in files:
+        for tree in trees:
+            (tree / place).parent.mkdir(parents=True, exist_ok=True)
+            (tree / place).write_text(str(tree) if differs else "")
+    work.stage, work.scratch = tmp_path / "tmp/engine", tmp_path / "tmp/scratch"
+    work.base, work.head = (
+        Variant(name, Path("python"), top=tmp_path, tree=tree)
+        for name, tree in zip(("old", "new"), trees, strict=True)
+    )
+    loaded = Reading({}, tuple(str(tmp_path / place) for place in files))
+    assert work._has_own_code({"base": Reading({}), "head": loaded}) is own
 
 
 def killed(role: str) -> Fate:
