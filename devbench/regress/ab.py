@@ -26,7 +26,7 @@ from devbench.regress.interleave import Found, Interleaver, PairDone
 from devbench.regress.looks import look, with_stillness
 from devbench.regress.margins import margins_in_turn
 from devbench.regress.one_sided import declared, with_one_sided
-from devbench.regress.sides import side_of
+from devbench.regress.sides import amounts, another_work, side_of
 from devbench.regress.variant import Variant, stage, variants
 from devbench.runner import utc_now
 from devbench.session import check_threads, device_facts, new_id
@@ -225,7 +225,7 @@ def decide(
     state: Literal["complete", "interrupted"] = "interrupted"
     try:
         tell(Started(base, head, tuple(cases), place.log, request.margins, left_out))
-        judged = _until_decided(work, cases, request, deadline, tell)
+        judged = _until_decided(work, cases, of_base or cases, request, deadline, tell)
         state = "complete"
     finally:
         for role, info in runs.items():
@@ -371,20 +371,29 @@ def with_targets(facts: Mapping[str, Json], ready: Mapping[str, Json]) -> dict[s
 def _until_decided(
     work: Interleaver,
     cases: Sequence[Case],
+    of_base: Sequence[Case],
     request: Request,
     deadline: float | None,
     tell: Callable[[Event], None],
 ) -> dict[str, tuple[Estimate, Judgement]]:
-    """Pairs, with a look after some of them, until every case is decided or the last look is over."""
+    """Pairs, with a look after some of them, until every case is decided or the last look is over. A case
+    that does more on one side than on the other cannot be: it is timed once, for whoever wants to know."""
 
     def in_time() -> bool:
         return deadline is None or time.monotonic() < deadline
 
     judged: dict[str, tuple[Estimate, Judgement]] = {}
     open_ = list(cases)
+    uneven = {
+        new.id
+        for base, new in zip(of_base, cases, strict=True)
+        if another_work(amounts(base.work), amounts(new.work))
+    }
     for pair in range(LOOKS[-1]):
         work.pair(pair, open_, in_time)
-        open_ = [case for case in open_ if not _has_trouble(work.found, case)]
+        open_ = [
+            case for case in open_ if case.id not in uneven and not _has_trouble(work.found, case)
+        ]
         # When the time is over within a pair, what the pairs before it say is the last look.
         pairs = pair + in_time()
         if pairs >= 2 and (pairs in LOOKS or not in_time()):

@@ -19,7 +19,7 @@ from devbench.regress.environment_diff import (
     differences,
 )
 from devbench.regress.margins import CaseCalibration, check_known, same_machine, usable
-from devbench.regress.sides import Side, SideCase
+from devbench.regress.sides import Side, SideCase, another_work
 from devbench.stats.verdicts import (
     MARGIN,
     MOST_ROUNDS,
@@ -295,10 +295,8 @@ def _obstacle(
             return "open", f"worthless {when}: {side.wrong[0]}"
     if other_device is not None:
         return "open", other_device
-    for name in sorted(base.work.keys() & new.work.keys()):
-        if base.work[name] != new.work[name]:
-            amounts = f"{base.work[name]:g} {name} a step on the base, {new.work[name]:g} now"
-            return "open", f"another amount of work: {amounts}"
+    if amounts := another_work(base.work, new.work):
+        return "open", f"another amount of work: {amounts}"
     return None
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from devbench.errors import RunFileError, UsageError
-from devbench.model import SEVERITY, Case, Json, Measurement, ParamValue, Run, Status
+from devbench.model import SEVERITY, Case, Json, Measurement, ParamValue, Run, Status, Work
 from devbench.regress.environment_diff import facts_of, target_facts_of
 from devbench.regress.pytest_json import SCHEMA_KEYS, Parsed, Timed, parse
 from devbench.stats.quality import judge
@@ -170,13 +170,23 @@ def _case(case: Case, visits: Iterable[Measurement], on_cpu: bool) -> SideCase:
         medians=tuple(round_medians(timed)),
         yardstick=names.pop() if len(names) == 1 else None,
         in_yardsticks=tuple(in_yardsticks(timed)),
-        work={
-            name: amount
-            for name in _OF_THE_WORK
-            if (amount := getattr(case.work, name)) is not None
-        },
+        work=amounts(case.work),
         calibrated_as=case.id,
     )
+
+
+def amounts(work: Work) -> dict[str, float]:
+    """What a step does, as far as it is declared, by name."""
+    declared = {name: getattr(work, name) for name in _OF_THE_WORK}
+    return {name: amount for name, amount in declared.items() if amount is not None}
+
+
+def another_work(base: Mapping[str, float], new: Mapping[str, float]) -> str | None:
+    """What two steps do of which one does more than the other, in words."""
+    for name in sorted(base.keys() & new.keys()):
+        if base[name] != new[name]:
+            return f"{base[name]:g} {name} a step on the base, {new[name]:g} now"
+    return None
 
 
 def _pytest_file(path: Path) -> Parsed:

@@ -78,10 +78,11 @@ def variants(base: str, head: str | None) -> Iterator[tuple[Variant, Variant]]:
     Raises UsageError for what is neither, and for a head that leaves uncommitted changes out.
     """
     with ExitStack() as stack:
+        # First of all: where the folder for temporary files lies in the repository, so does the base's tree.
+        if head is not None and _interpreter(head) is None:
+            _refuse_stale(head, _repository(head))
         first = stack.enter_context(_side(base))
         if head is not None:
-            if _interpreter(head) is None:
-                _refuse_stale(head, _repository(head))
             second = stack.enter_context(_side(head))
         elif first.top is not None:
             second = _of_tree("the work tree", None, first.top, first.top)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from devbench.declare import Benchmark
-from devbench.model import Case, Measurement, Target
+from devbench.model import Case, Measurement, Target, Work
 from devbench.process import WorkerGone
 from devbench.registry import Catalog, Source
 from devbench.regress.ab import Request, _until_decided
 from devbench.regress.interleave import Interleaver
-from devbench.regress.pairs import Turns
+from devbench.regress.pairs import Reading, Turns
 from devbench.regress.variant import Variant
 
 TARGET = Target("fake", ("dev:0",))
@@ -112,6 +113,39 @@ def test_who_never_rests_is_kept_with_its_case(
     assert (work.found[SAME.id].restless, work.found[SLOWER.id].restless) == (set(), {"head"})
 
 
+@pytest.mark.parametrize(
+    ("files", "differs", "own"),
+    [
+        (["suite.py"], False, False),
+        (["suite.py"], True, True),
+        (["tests/conftest.py", "tests/test_it.py"], False, False),
+        (["tests/conftest.py"], True, True),
+        (["pkg/__init__.py"], False, True),
+        (["tmp/engine/devbench/worker.py", "tmp/scratch/drawn.py"], False, False),
+    ],
+)
+def test_the_file_that_does_the_timing_is_a_side_s_own_code_only_where_the_sides_differ_in_it(
+    make: Callable[[Fate], Interleaver],
+    tmp_path: Path,
+    files: list[str],
+    differs: bool,
+    own: bool,
+) -> None:
+    work = make(lambda *_: None)
+    trees = [tmp_path / "tree", tmp_path]
+    for place in files:
+        for tree in trees:
+            (tree / place).parent.mkdir(parents=True, exist_ok=True)
+            (tree / place).write_text(str(tree) if differs else "")
+    work.stage, work.scratch = tmp_path / "tmp/engine", tmp_path / "tmp/scratch"
+    work.base, work.head = (
+        Variant(name, Path("python"), top=tmp_path, tree=tree)
+        for name, tree in zip(("old", "new"), trees, strict=True)
+    )
+    loaded = Reading({}, tuple(str(tmp_path / place) for place in files))
+    assert work._has_own_code({"base": Reading({}), "head": loaded}) is own
+
+
 def killed(role: str) -> Fate:
     """The kernel ends the process of that role while three are alive."""
 
@@ -161,6 +195,15 @@ def test_a_control_that_does_not_start_is_left_out(make: Callable[[Fate], Interl
     assert (len(found.pairs), found.null, found.trouble) == (1, [], None)
 
 
+def test_a_case_that_does_more_on_one_side_is_not_timed_again_and_again(
+    make: Callable[[Fate], Interleaver],
+) -> None:
+    work = make(lambda *_: None)
+    once, twice = (replace(SAME, work=Work(items=items)) for items in (1, 2))
+    _until_decided(work, [twice], [once], Request(base="old"), None, lambda event: None)
+    assert len(work.found[SAME.id].pairs) == 1
+
+
 def test_a_process_that_does_not_start_in_a_later_pair_leaves_what_is_decided(
     make: Callable[[Fate], Interleaver],
 ) -> None:
@@ -171,7 +214,8 @@ def test_a_process_that_does_not_start_in_a_later_pair_leaves_what_is_decided(
             raise WorkerGone("exit", "exit status 1")
 
     work = make(fate)
-    judged = _until_decided(work, [SAME, SLOWER], Request(base="old"), None, lambda event: None)
+    cases = [SAME, SLOWER]
+    judged = _until_decided(work, cases, cases, Request(base="old"), None, lambda event: None)
     assert {case_id: judgement.verdict for case_id, (_, judgement) in judged.items()} == {
         SAME.id: "inconclusive",
         SLOWER.id: "regressed",
