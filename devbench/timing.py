@@ -8,13 +8,16 @@ import sys
 import time as clocks
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from devbench import registry
 from devbench.errors import UsageError
 from devbench.frameworks.base import Framework, Timer, WallTimer
 from devbench.measure import sampling
 from devbench.measure.tree import leaves
+
+#: Where torch puts tensors that have a shape only: nothing is computed there.
+_NOWHERE: Final = "meta"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +150,7 @@ def _places(frameworks: Sequence[Framework], tree: Any) -> list[_Place]:
         _Place(framework, address, seen=True)
         for _, leaf in leaves(tree)
         for framework in frameworks
-        if (address := framework.address_of(leaf)) is not None
+        if (address := framework.address_of(leaf)) is not None and address != _NOWHERE
     )
     if accelerators := [place for place in seen if not place.is_cpu]:
         return accelerators

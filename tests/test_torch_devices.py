@@ -29,14 +29,6 @@ class Recorder:
         return call
 
 
-class Tensor:
-    """As torch's, as far as it tells where it lies."""
-
-    def __init__(self, device: str) -> None:
-        self.device = device
-        self.is_meta = device == "meta"
-
-
 class OutOfMemoryError(RuntimeError):
     pass
 
@@ -56,8 +48,6 @@ def framework(calls: list[tuple[Any, ...]]) -> TorchFramework:
         **kinds,
         backends=backends,
         compiler=Recorder("compiler", calls, True),
-        Tensor=Tensor,
-        nn=SimpleNamespace(Module=type("Module", (), {})),
         OutOfMemoryError=OutOfMemoryError,
     )
     return made
@@ -157,11 +147,6 @@ def test_another_failure_does_not_prune_larger_sizes(
     framework: TorchFramework, error: Exception
 ) -> None:
     assert not framework.is_out_of_memory(error)
-
-
-def test_a_tensor_of_shape_only_lies_nowhere(framework: TorchFramework) -> None:
-    assert framework.address_of(Tensor("meta")) is None
-    assert framework.address_of(Tensor("xpu:1")) == "xpu:1"
 
 
 def test_a_device_that_torch_cannot_wait_for_is_refused_by_its_name(

@@ -105,10 +105,7 @@ class TorchFramework:
     def address_of(self, value: Any) -> str | None:
         if isinstance(value, self._torch.nn.Module):
             value = next(value.parameters(), None)
-        # A tensor on "meta" has a shape only, and is nowhere.
-        if not isinstance(value, self._torch.Tensor) or value.is_meta:
-            return None
-        return str(value.device)
+        return str(value.device) if isinstance(value, self._torch.Tensor) else None
 
     def opened(self) -> Sequence[str]:
         torch, found = self._torch, []

@@ -281,7 +281,9 @@ def test_a_calibration_is_stored_and_gives_a_comparison_its_margins_and_its_roun
 
     asked: list[Comparing] = []
 
-    def decide_nothing(work: Any, cases: Any, request: Comparing, *more: Any) -> dict[str, Any]:
+    def decide_nothing(
+        work: Any, cases: Any, of_base: Any, request: Comparing, *more: Any
+    ) -> dict[str, Any]:
         asked.append(request)
         return {}
 
