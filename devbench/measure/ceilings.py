@@ -16,7 +16,9 @@ from devbench.frameworks.probes import Probe, Probes
 from devbench.measure.sampling import find_block
 from devbench.model import DType, Json
 
-#: Sizes of the square products that are tried, ascending.
+#: Sizes of the square products that are tried, ascending, and then two beside the best of them: rows that
+#: lie a power of two apart meet in the same lines of a cache. Of torch on an AMD EPYC, float16 reads
+#: 3.0 GFLOP/s at 256 and 6.9 at 320, float64 105 at 1024 and 123 at 768.
 GEMM_SIZES: Final = (256, 512, 1024, 2048, 4096, 8192, 16384)
 
 
@@ -104,20 +106,23 @@ class CeilingMeter:
             return self._best_gemm(dtype)
 
     def _best_gemm(self, dtype: DType) -> Gemm:
-        best: tuple[float, int, list[float]] | None = None
+        taken: dict[int, list[float]] = {}
+
+        def burst(n: int) -> float:
+            return 2 * n**3 / min(taken[n])
+
         for n in GEMM_SIZES:
-            times = self._times(self._probes.gemm(n, dtype))
-            rate = 2 * n**3 / min(times)
-            if best is None or rate > best[0]:
-                best = rate, n, times
-            if 8 * min(times) > max(
-                4 * self._seconds, 0.02
-            ):  # twice the size, eight times the work
+            taken[n] = self._times(self._probes.gemm(n, dtype))
+            # Twice the size is eight times the work.
+            if 8 * min(taken[n]) > max(4 * self._seconds, 0.02):
                 break
-        assert best is not None
-        burst, n, times = best
-        typical = 2 * n**3 / statistics.median(times)
-        return Gemm(n, burst, typical, self._sustained(self._probes.gemm(n, dtype), 2 * n**3))
+        best = max(taken, key=burst)
+        for n in (best - best // 4, best + best // 4):
+            if n <= GEMM_SIZES[-1]:
+                taken[n] = self._times(self._probes.gemm(n, dtype))
+        n = max(taken, key=burst)
+        typical = 2 * n**3 / statistics.median(taken[n])
+        return Gemm(n, burst(n), typical, self._sustained(self._probes.gemm(n, dtype), 2 * n**3))
 
     def _sustained(self, step: Probe, operations: float) -> float:
         """Rate over the last half of a load ten times as long as a probe: heat and power limits show."""
