@@ -57,7 +57,7 @@ class _Timer:
 
 
 def best(device: Device, monkeypatch: pytest.MonkeyPatch) -> ceilings.Gemm:
-    monkeypatch.setattr(ceilings.time, "perf_counter", lambda: device.now)
+    monkeypatch.setattr("devbench.measure.ceilings.time.perf_counter", lambda: device.now)
     meter = CeilingMeter(device, "dev:0", 1 << 20, 1e-7, 0.05)  # type: ignore[arg-type]
     return meter._best_gemm(DTYPES["float32"])
 
