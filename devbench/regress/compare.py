@@ -103,7 +103,7 @@ def compare(
         if judgement.low is None and new.kind == "pytest-benchmark" and min(estimate.rounds) < 2:
             known_by = new.cases[case_id].calibrated_as
             row = replace(row, reason=_UNCALIBRATED if known_by == case_id else _ONE_PROCESS)
-        rows[case_id] = row
+        rows[case_id] = _borne_out(row, base.cases[case_id], new.cases[case_id])
     widest = max(margins, default=MARGIN)
     return _comparison(base, new, found, rows, widest, allow_inconclusive)
 
@@ -124,6 +124,33 @@ def _estimated(
     if sticks is None:
         return row, unpaired(*_logs((base.medians, new.medians)))
     return replace(row, yardstick=base.yardstick), unpaired(*_logs(sticks))
+
+
+def _borne_out(row: Row, base: SideCase, new: SideCase) -> Row:
+    """A change in units of the fixed step is one only where the seconds say so too.
+
+    The step may share more of a drift than the case: it is short, and waits for its threads more often.
+    It then excuses a case that got slower with the machine, but does not make a change of its own drift.
+    """
+    claims: dict[str, str] = {"regressed": "slower", "improved": "faster"}
+    direction = claims.get(row.verdict, row.certain)
+    if row.yardstick is None or row.ratio is None or direction is None:
+        return row
+    seconds = float(np.median(new.medians) / np.median(base.medians))
+    slower = seconds if direction == "slower" else 1 / seconds
+    certain = row.certain if slower > 1 else None
+    claimed = row.verdict in claims and slower <= 1 + (row.margin or 0.0)
+    if not claimed and certain == row.certain:
+        return row
+    if row.verdict == "equivalent":
+        return replace(row, certain=certain)
+    reason = (
+        f"the case takes {seconds:.3g} times the seconds and the fixed step beside it "
+        f"{seconds / row.ratio:.3g} times: a change is not told from drift of the machine"
+    )
+    return replace(
+        row, verdict="inconclusive", gate="open", certain=certain, reason=reason, more=None
+    )
 
 
 def _logs(sides: tuple[Sequence[float], Sequence[float]]) -> tuple[list[float], list[float]]:

@@ -94,6 +94,32 @@ def test_drift_of_the_machine_is_taken_out_where_both_sides_have_the_same_yardst
 
 
 @pytest.mark.parametrize(
+    ("seconds", "stick", "verdict", "certain"),
+    [
+        (0.94, 0.77, "inconclusive", None),  # the step got faster than the case did
+        (1.02, 0.9, "inconclusive", "slower"),
+        (1.06, 1.3, "inconclusive", None),
+        (0.999, 0.98, "equivalent", None),
+        (1.2, 1.0, "regressed", "slower"),
+        (1.2, 1.05, "regressed", "slower"),
+        (0.8, 1.0, "improved", "faster"),
+    ],
+)
+def test_a_fixed_step_that_drifts_more_than_the_case_makes_no_change_of_it(
+    seconds: float, stick: float, verdict: str, certain: str | None
+) -> None:
+    base = timed(CASE, QUIET, yardstick_s=[0.1] * 5)
+    new = timed(CASE, times(seconds), yardstick_s=[0.1 * stick] * 5)
+    row = only(compared({CASE: base}, {CASE: new}))
+    assert (row.verdict, row.certain) == (verdict, certain)
+    if verdict == "inconclusive":
+        assert row.reason == (
+            f"the case takes {seconds:.3g} times the seconds and the fixed step beside it {stick:.3g} times: "
+            "a change is not told from drift of the machine"
+        )
+
+
+@pytest.mark.parametrize(
     "what",
     [
         {"new_facts": {"framework_version": "2.14.0"}},  # which may have made the yardstick faster
