@@ -127,7 +127,7 @@ class Interleaver:
         """One process a role; what is left of `waiting` needs fresh ones, of what is left of `roles`."""
         with ExitStack() as stack:
             # Whatever ends this, nothing may write to `scratch` any more, which is about to go.
-            stack.callback(self._references.rest)
+            stack.callback(self._references.abandon)
             workers: dict[str, WorkerProcess] = {}
             for role in roles:
                 workers[role] = self._process(role, target)
