@@ -56,7 +56,7 @@ def compare(
 
     Where both sides timed the same fixed step beside the samples in every round, with nothing changed
     that could make that step faster, the medians are taken in units of it: the drift of the machine is
-    then in both.
+    then in both. A change is claimed only where the seconds say so too.
 
     calibrated: what is known of this machine, by case (`margins.stored`). A side of one round takes its
     spread from there; margin None: each case has the margin that follows from it.
@@ -297,11 +297,9 @@ def _obstacle(
     if fault := _fault(new):
         return "broken", fault
     if base is None:
-        killed = (
-            in_turn and new.status == "oom"
-        )  # a process that is killed ends its partner's visit too
-        told = f"oom now: {new.reason or _NO_REASON}"
-        return "open", told if killed else "only now: the base has none of it"
+        if in_turn and new.status == "oom":  # who is killed ends the visit of its partner too
+            return "open", f"oom now: {new.reason or _NO_REASON}"
+        return "open", "only now: the base has none of it"
     if base.status == new.status != "ok":
         return "fine", f"{new.status} on both sides: {new.reason or _NO_REASON}"
     if new.status != "ok":
