@@ -10,7 +10,7 @@ import pytest
 
 from devbench.errors import DevbenchError, RunFileError, UsageError
 from devbench.regress.compare import compare
-from devbench.regress.sides import read_side
+from devbench.regress.sides import Side, read_side
 from devbench.store import Store
 from devbench.store.exchange import dump_run
 from tests.regress.factory import QUIET, make_case, make_run, timed
@@ -127,52 +127,41 @@ def test_what_the_plugin_says_of_the_device_decides_what_may_be_compared(tmp_pat
     assert row.reason == "another device: GPU-1 on the base, GPU-2 now"
 
 
-def test_drift_that_a_fixed_step_shares_is_taken_out_of_files(tmp_path: Path) -> None:
-    for name, drift in (("base", 1.0), ("new", 1.3)):
-        (tmp_path / name).mkdir()
-        for place, seconds in enumerate(QUIET):
-            data = pytest_json(drift * seconds)
-            data["benchmarks"][0]["extra_info"] = {
-                "target": "torch:cpu",
-                "case_id": "test_sort[n=10]@torch:cpu",
-                "yardstick": "gemm 192x192 float32",
-                "yardstick_s": drift * 0.1,
-            }
-            write(tmp_path / name / f"{place}.json", data)
-    base, new = (read_side(str(tmp_path / name), None) for name in ("base", "new"))
-    assert base.cases[NAME].calibrated_as == "test_sort[n=10]@torch:cpu"
-    (row,) = compare(base, new).rows
-    assert (row.verdict, row.yardstick) == ("equivalent", "gemm 192x192 float32")
+def drifted(folder: Path, factor: float, plugin: dict[str, Any]) -> Side:
+    """A folder of files in which test and fixed step take so many times as long."""
+    folder.mkdir()
+    for place, seconds in enumerate(QUIET):
+        data = pytest_json(factor * seconds)
+        data["machine_info"]["devbench"] = plugin
+        data["benchmarks"][0]["extra_info"] = {
+            "target": "torch:cpu",
+            "device_name": "A CPU",
+            "case_id": "test_sort[n=10]@torch:cpu",
+            "yardstick": "gemm 192x192 float32",
+            "yardstick_s": factor * 0.1,
+        }
+        write(folder / f"{place}.json", data)
+    return read_side(str(folder), None)
 
 
 @pytest.mark.parametrize(
-    "changed",
+    ("changed", "verdict", "yardstick"),
     [
-        {"variables": {"ONEDNN_MAX_CPU_ISA": "SSE41"}},
-        {"settings": {"mkldnn": False}},
-        {"build": {"parallel": "OpenMP"}},
+        ({}, "equivalent", "gemm 192x192 float32"),
+        ({"variables": {"ONEDNN_MAX_CPU_ISA": "SSE41"}}, "regressed", None),
+        ({"settings": {"mkldnn": False}}, "regressed", None),
+        ({"build": {"parallel": "OpenMP"}}, "regressed", None),
     ],
     ids=str,
 )
-def test_what_slows_the_fixed_step_too_is_no_drift_of_files(
-    tmp_path: Path, changed: dict[str, Any]
+def test_what_a_fixed_step_shares_is_drift_of_files_only_where_nothing_was_set_otherwise(
+    tmp_path: Path, changed: dict[str, Any], verdict: str, yardstick: str | None
 ) -> None:
     known = {"variables": {}, "settings": {"mkldnn": True}, "build": {"parallel": "TBB"}}
-    for name, factor, plugin in (("base", 1.0, known), ("new", 1.3, known | changed)):
-        (tmp_path / name).mkdir()
-        for place, seconds in enumerate(QUIET):
-            data = pytest_json(factor * seconds)
-            data["machine_info"]["devbench"] = plugin
-            data["benchmarks"][0]["extra_info"] = {
-                "target": "torch:cpu",
-                "device_name": "A CPU",
-                "yardstick": "gemm 192x192 float32",
-                "yardstick_s": factor * 0.1,
-            }
-            write(tmp_path / name / f"{place}.json", data)
-    base, new = (read_side(str(tmp_path / name), None) for name in ("base", "new"))
-    (row,) = compare(base, new).rows
-    assert (row.verdict, row.yardstick) == ("regressed", None)
+    base = drifted(tmp_path / "base", 1.0, known)
+    assert base.cases[NAME].calibrated_as == "test_sort[n=10]@torch:cpu"
+    (row,) = compare(base, drifted(tmp_path / "new", 1.3, known | changed)).rows
+    assert (row.verdict, row.yardstick) == (verdict, yardstick)
 
 
 def test_another_cpu_is_another_device_also_where_no_plugin_says_so(tmp_path: Path) -> None:
